@@ -1,0 +1,1 @@
+//! The offline planner of Fulcrum.

@@ -1,0 +1,205 @@
+//! The optimization problem's formulas, here and nowhere else (invariant I4).
+//!
+//! With a batch of `b` requests that arrive at rate `a`, an inference minibatch that takes `t_in` and
+//! a training minibatch that takes `t_tr` (Fulcrum paper, problem formulation; the draft's power model):
+//!
+//! | quantity | formula |
+//! |---|---|
+//! | window | `w = b / a` |
+//! | peak latency | `L = w + t_in`: the first request of a batch waits for the whole batch |
+//! | sustain condition | `t_in * a <= b`, else the queue grows without bound |
+//! | power while interleaving | `max(P_tr, P_in)` |
+//! | training minibatches per window | `k = floor((w - t_in) / t_tr)` |
+//! | training throughput | `theta = k / w`, in minibatches per second |
+//!
+//! The window is a rational number of microseconds, `b * 10^9 / rate` with the rate in thousandths of
+//! a request per second. Nothing is rounded before it is compared: every condition is multiplied out
+//! and decided exactly in integers. Where a number is handed out it is rounded against ourselves:
+//! latency up, `k` down.
+
+use crate::units::{MicroSec, MilliRps, MilliWatt};
+use core::cmp::Ordering;
+
+/// Microseconds per second times the thousandths in a rate: `b * SCALE / rate` is a window in µs.
+const SCALE: u64 = 1_000_000_000;
+
+/// What a user asks of the board while it serves requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Demand {
+    /// Power budget.
+    pub power_mw: MilliWatt,
+    /// Latency budget, from arrival to answer.
+    pub latency_us: MicroSec,
+    /// Arrival rate.
+    pub rate: MilliRps,
+}
+
+/// `rate * window` in units of `10^-9` requests: `b * 10^9`. At most 6.6e13.
+const fn window_scaled(batch: u16) -> u64 {
+    (batch as u64).saturating_mul(SCALE)
+}
+
+/// `time * rate` in the same unit. At most 1.9e19, which is below 2^64.
+const fn busy_scaled(time: MicroSec, rate: MilliRps) -> u64 {
+    (time.0 as u64).saturating_mul(rate.0 as u64)
+}
+
+/// Peak latency `b / a + t_in` in µs, rounded up; `None` for a rate of zero.
+///
+/// Rounding up decides nothing: with integer `t_in` and budget, `b/a + t_in <= L` holds exactly when
+/// it holds for `ceil(b/a)`.
+#[must_use]
+pub const fn peak_latency_us(batch: u16, rate: MilliRps, time_infer: MicroSec) -> Option<u64> {
+    if rate.0 == 0 {
+        return None;
+    }
+    let window_us = window_scaled(batch).div_ceil(rate.0 as u64);
+    Some(window_us.saturating_add(time_infer.0 as u64))
+}
+
+/// The sustain condition `t_in * a <= b`: batches are served at least as fast as they arrive.
+#[must_use]
+pub const fn sustains(batch: u16, rate: MilliRps, time_infer: MicroSec) -> bool {
+    busy_scaled(time_infer, rate) <= window_scaled(batch)
+}
+
+/// Power while two workloads take turns: the larger of the two. Times add up, power does not.
+#[must_use]
+pub fn interleaved_power(one: MilliWatt, other: MilliWatt) -> MilliWatt {
+    one.max(other)
+}
+
+/// How many background minibatches (training steps, or non-urgent inference batches) of `time_step`
+/// fit in a window after its inference minibatch: `floor((b/a - t_in) / t_step)`.
+///
+/// `None` if the sustain condition fails, or for a rate or a step of zero.
+#[must_use]
+pub const fn steps_per_window(
+    batch: u16,
+    rate: MilliRps,
+    time_infer: MicroSec,
+    time_step: MicroSec,
+) -> Option<u64> {
+    let Some(slack) = window_scaled(batch).checked_sub(busy_scaled(time_infer, rate)) else {
+        return None;
+    };
+    slack.checked_div(busy_scaled(time_step, rate))
+}
+
+/// Background throughput of one answer: `steps` minibatches of `step_batch` samples in every window of
+/// `batch` requests. At a given rate the throughput is proportional to `steps * step_batch / batch`,
+/// and that fraction is compared exactly.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Throughput {
+    /// Background minibatches per window.
+    pub steps: u64,
+    /// Samples of a background minibatch; 1 to count minibatches.
+    pub step_batch: u16,
+    /// Requests per window; not zero.
+    pub batch: u16,
+}
+
+impl Throughput {
+    /// Compares two throughputs at the same rate.
+    #[must_use]
+    pub fn cmp(&self, other: &Self) -> Ordering {
+        let ours = u128::from(self.steps)
+            .saturating_mul(u128::from(self.step_batch))
+            .saturating_mul(u128::from(other.batch));
+        let theirs = u128::from(other.steps)
+            .saturating_mul(u128::from(other.step_batch))
+            .saturating_mul(u128::from(self.batch));
+        ours.cmp(&theirs)
+    }
+
+    /// In units (minibatches, or samples) per second at a rate.
+    #[must_use]
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "for display: 53 bits are plenty"
+    )]
+    pub fn per_second(&self, rate: MilliRps) -> f64 {
+        let units = self.steps as f64 * f64::from(self.step_batch);
+        units * f64::from(rate.0) / 1e3 / f64::from(self.batch)
+    }
+}
+
+/// Training throughput when nothing else runs: minibatches per second.
+#[must_use]
+pub fn train_per_second(time_train: MicroSec) -> f64 {
+    1e6 / f64::from(time_train.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RATE_60: MilliRps = MilliRps(60_000);
+
+    #[test]
+    fn the_worked_example_of_the_format_document() {
+        // 32 requests at 60/s arrive in 533.33 ms.
+        assert_eq!(
+            peak_latency_us(32, RATE_60, MicroSec(46_000)),
+            Some(579_334)
+        );
+        assert!(sustains(32, RATE_60, MicroSec(533_333)));
+        assert!(!sustains(32, RATE_60, MicroSec(533_334)));
+        // (533.33 - 46) / 70 = 6.96
+        assert_eq!(
+            steps_per_window(32, RATE_60, MicroSec(46_000), MicroSec(70_000)),
+            Some(6)
+        );
+        assert_eq!(
+            steps_per_window(32, RATE_60, MicroSec(600_000), MicroSec(70_000)),
+            None
+        );
+    }
+
+    #[test]
+    fn an_exact_fit_counts_and_one_microsecond_more_does_not() {
+        let rate = MilliRps(100_000);
+        let window = MicroSec(40_000); // 4 requests at 100/s
+        assert!(sustains(4, rate, window));
+        assert_eq!(steps_per_window(4, rate, window, MicroSec(1)), Some(0));
+        assert_eq!(
+            steps_per_window(4, rate, MicroSec(10_000), MicroSec(10_000)),
+            Some(3)
+        );
+        assert_eq!(
+            steps_per_window(4, rate, MicroSec(10_001), MicroSec(10_000)),
+            Some(2)
+        );
+        assert!(!sustains(4, rate, MicroSec(40_001)));
+    }
+
+    #[test]
+    fn zero_rates_and_steps_have_no_answer() {
+        assert_eq!(peak_latency_us(1, MilliRps(0), MicroSec(1)), None);
+        assert_eq!(
+            steps_per_window(1, MilliRps(0), MicroSec(1), MicroSec(1)),
+            None
+        );
+        assert_eq!(steps_per_window(1, RATE_60, MicroSec(1), MicroSec(0)), None);
+    }
+
+    #[test]
+    fn the_largest_values_do_not_overflow() {
+        let (time, rate) = (MicroSec(u32::MAX), MilliRps(u32::MAX));
+        assert!(!sustains(u16::MAX, rate, time));
+        assert_eq!(steps_per_window(u16::MAX, rate, time, time), None);
+        assert!(peak_latency_us(u16::MAX, MilliRps(1), time).is_some());
+    }
+
+    #[test]
+    fn throughput_compares_as_a_fraction() {
+        let rate = |steps, batch| Throughput {
+            steps,
+            step_batch: 1,
+            batch,
+        };
+        assert_eq!(rate(1, 4).cmp(&rate(4, 16)), Ordering::Equal);
+        assert_eq!(rate(5, 16).cmp(&rate(1, 4)), Ordering::Greater);
+        assert!((rate(6, 32).per_second(RATE_60) - 11.25).abs() < 1e-12);
+    }
+}

@@ -1,0 +1,2 @@
+//! Placeholder main until the loop lands.
+fn main() {}

@@ -1,0 +1,1 @@
+//! The workstation tool as a library, for its tests.

@@ -1,0 +1,2 @@
+//! The workstation command line of Fulcrum.
+fn main() {}

@@ -1,0 +1,1 @@
+//! Training steps from forward ONNX models.
