@@ -7,8 +7,9 @@
 //! There is no second parser: all of it is the plan crate. A file that fails stops the build with its
 //! name and the reason.
 
-use fulcrum_plan::{Board, board, description};
+use fulcrum_plan::{Board, board, description, wire};
 use std::error::Error;
+use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::{env, fs};
 
@@ -43,6 +44,18 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     fs::write(out.join("boards.postcard"), bytes)?;
 
+    let mut shipped = String::from("&[\n");
+    for path in files(&plans.join("shipped"), "plan")? {
+        let table = wire::decode(&fs::read(&path)?, &boards).map_err(|e| in_file(&path, &e))?;
+        let name = path.file_stem().unwrap_or_default().display();
+        writeln!(
+            shipped,
+            "    ({name:?}, include_bytes!({path:?})), // {}",
+            table.board
+        )?;
+    }
+    shipped.push_str("]\n");
+    fs::write(out.join("shipped.rs"), shipped)?;
     Ok(())
 }
 

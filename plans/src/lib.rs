@@ -36,15 +36,17 @@
 )]
 
 pub mod board;
-// pub mod check;
+pub mod check;
 #[cfg(feature = "std")]
 pub mod description;
 pub mod mode;
 pub mod problem;
-// pub mod select;
+pub mod select;
+#[cfg(feature = "std")]
+pub mod store;
 pub mod table;
 pub mod units;
-// pub mod wire;
+pub mod wire;
 
 pub use board::Board;
 pub use mode::PowerMode;

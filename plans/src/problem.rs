@@ -57,6 +57,24 @@ pub const fn peak_latency_us(batch: u16, rate: MilliRps, time_infer: MicroSec) -
     Some(window_us.saturating_add(time_infer.0 as u64))
 }
 
+/// Exact peak latency times the rate, `b * 10^9 + t_in * rate`: compares latencies at one rate.
+#[must_use]
+pub const fn latency_scaled(batch: u16, rate: MilliRps, time_infer: MicroSec) -> u64 {
+    window_scaled(batch).saturating_add(busy_scaled(time_infer, rate))
+}
+
+/// Whether the peak latency is within a budget: `b / a + t_in <= L`, exactly.
+#[must_use]
+pub const fn meets_latency(
+    batch: u16,
+    rate: MilliRps,
+    time_infer: MicroSec,
+    budget: MicroSec,
+) -> bool {
+    // A sum that saturates is beyond every budget: `L * rate` is below 2^64 - 2^33.
+    rate.0 > 0 && latency_scaled(batch, rate, time_infer) <= busy_scaled(budget, rate)
+}
+
 /// The sustain condition `t_in * a <= b`: batches are served at least as fast as they arrive.
 #[must_use]
 pub const fn sustains(batch: u16, rate: MilliRps, time_infer: MicroSec) -> bool {
@@ -102,7 +120,7 @@ pub struct Throughput {
 impl Throughput {
     /// Compares two throughputs at the same rate.
     #[must_use]
-    pub fn cmp(&self, other: &Self) -> Ordering {
+    pub fn compare(&self, other: &Self) -> Ordering {
         let ours = u128::from(self.steps)
             .saturating_mul(u128::from(self.step_batch))
             .saturating_mul(u128::from(other.batch));
@@ -198,8 +216,8 @@ mod tests {
             step_batch: 1,
             batch,
         };
-        assert_eq!(rate(1, 4).cmp(&rate(4, 16)), Ordering::Equal);
-        assert_eq!(rate(5, 16).cmp(&rate(1, 4)), Ordering::Greater);
+        assert_eq!(rate(1, 4).compare(&rate(4, 16)), Ordering::Equal);
+        assert_eq!(rate(5, 16).compare(&rate(1, 4)), Ordering::Greater);
         assert!((rate(6, 32).per_second(RATE_60) - 11.25).abs() < 1e-12);
     }
 }
