@@ -87,6 +87,21 @@ pub fn interleaved_power(one: MilliWatt, other: MilliWatt) -> MilliWatt {
     one.max(other)
 }
 
+/// The longest inference minibatch that meets both the latency budget and the sustain condition, so
+/// that a scan decides each cell with one comparison: `t_in <= min(b/a, L - b/a)`, rounded down.
+///
+/// `None` if no time meets them (the window alone is longer than the latency budget), or for a rate
+/// of zero.
+#[must_use]
+pub const fn time_infer_max(batch: u16, demand: &Demand) -> Option<u64> {
+    let window = window_scaled(batch);
+    let Some(left) = busy_scaled(demand.latency_us, demand.rate).checked_sub(window) else {
+        return None;
+    };
+    let scaled = if left < window { left } else { window };
+    scaled.checked_div(demand.rate.0 as u64)
+}
+
 /// How many background minibatches (training steps, or non-urgent inference batches) of `time_step`
 /// fit in a window after its inference minibatch: `floor((b/a - t_in) / t_step)`.
 ///
@@ -128,6 +143,29 @@ impl Throughput {
             .saturating_mul(u128::from(other.step_batch))
             .saturating_mul(u128::from(self.batch));
         ours.cmp(&theirs)
+    }
+
+    /// Whether steps of `time_step` in the gaps of a batch cannot reach this throughput, even if a
+    /// window needed no whole number of them. Saves a scan the division of [`steps_per_window`].
+    #[must_use]
+    pub fn out_of_reach(
+        &self,
+        (batch, rate, time_infer): (u16, MilliRps, MicroSec),
+        (step_batch, time_step): (u16, MicroSec),
+    ) -> bool {
+        let slack = window_scaled(batch).saturating_sub(busy_scaled(time_infer, rate));
+        // slack / step * step_batch / batch < steps * self.step_batch / self.batch, multiplied out.
+        // The left side is below 2^63; a right side that saturates is really larger.
+        let reach = slack.saturating_mul(u64::from(self.batch));
+        let needed = self
+            .steps
+            .saturating_mul(busy_scaled(time_step, rate))
+            .saturating_mul(u64::from(batch));
+        if self.step_batch == 1 && step_batch == 1 {
+            return reach < needed;
+        }
+        let reach = u128::from(reach).saturating_mul(u128::from(step_batch));
+        reach < u128::from(needed).saturating_mul(u128::from(self.step_batch))
     }
 
     /// In units (minibatches, or samples) per second at a rate.
@@ -189,6 +227,77 @@ mod tests {
             Some(2)
         );
         assert!(!sustains(4, rate, MicroSec(40_001)));
+    }
+
+    #[test]
+    fn the_longest_time_is_where_both_conditions_end() {
+        for batch in [1, 3, 16, 64, u16::MAX] {
+            for rate in [1, 333, 60_000, 999_999, u32::MAX].map(MilliRps) {
+                for latency in [1, 9_999, 500_000, 70_000_000, u32::MAX].map(MicroSec) {
+                    let demand = Demand {
+                        power_mw: MilliWatt(0),
+                        latency_us: latency,
+                        rate,
+                    };
+                    let fits = |time: u64| match u32::try_from(time).map(MicroSec) {
+                        Ok(time) => {
+                            meets_latency(batch, rate, time, latency) && sustains(batch, rate, time)
+                        }
+                        Err(_) => true,
+                    };
+                    match time_infer_max(batch, &demand) {
+                        None => assert!(!fits(0), "{batch} {rate} {latency}"),
+                        Some(time) => {
+                            assert!(fits(time), "{batch} {rate} {latency}: {time}");
+                            let beyond = time + 1;
+                            assert!(!fits(beyond) || beyond > u64::from(u32::MAX));
+                        }
+                    }
+                }
+            }
+        }
+        let still = Demand {
+            power_mw: MilliWatt(0),
+            latency_us: MicroSec(1),
+            rate: MilliRps(0),
+        };
+        assert_eq!(time_infer_max(1, &still), None);
+    }
+
+    #[test]
+    fn what_is_out_of_reach_never_compares_as_better() {
+        let times = [1u32, 700, 11_050, 46_000, 300_000].map(MicroSec);
+        let mut pruned = 0;
+        for (batch, best_batch) in [(1u16, 4u16), (16, 16), (32, 1), (64, 5)] {
+            for time_infer in times {
+                for time_step in times {
+                    for (step_batch, best_step_batch, steps) in
+                        [(1, 1, 5), (1, 1, 900), (16, 4, 30)]
+                    {
+                        let best = Throughput {
+                            steps,
+                            step_batch: best_step_batch,
+                            batch: best_batch,
+                        };
+                        let infer = (batch, RATE_60, time_infer);
+                        let Some(steps) = steps_per_window(batch, RATE_60, time_infer, time_step)
+                        else {
+                            continue;
+                        };
+                        if best.out_of_reach(infer, (step_batch, time_step)) {
+                            pruned += 1;
+                            let ours = Throughput {
+                                steps,
+                                step_batch,
+                                batch,
+                            };
+                            assert_eq!(ours.compare(&best), Ordering::Less);
+                        }
+                    }
+                }
+            }
+        }
+        assert!(pruned > 20, "{pruned}");
     }
 
     #[test]

@@ -10,9 +10,10 @@
 
 use crate::mode::PowerMode;
 use crate::problem::{self, Demand, Throughput};
-use crate::table::{Cell, PlanTable, Row};
+use crate::table::{BATCHES_MAX, Cell, PlanTable, Row};
 use crate::units::{MicroSec, MilliRps, MilliWatt};
 use core::cmp::Ordering;
+use heapless::Vec;
 
 /// What is to be decided (Fulcrum paper: its problem statements; two inferences are ours).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,29 +99,36 @@ pub fn select(plan: &PlanTable, problem: Problem, demand: &Demand) -> Option<Sol
     }
 }
 
-/// Rows that a power budget can use at all, with their index.
-fn affordable(plan: &PlanTable, budget: MilliWatt) -> impl Iterator<Item = (usize, &Row)> {
+/// Rows that a power budget can use at all: a prefix, because rows are sorted by smallest power.
+fn affordable(plan: &PlanTable, budget: MilliWatt) -> &[Row] {
+    let fits = |row: &Row| row.power_min().is_some_and(|power| power <= budget);
     plan.rows
-        .iter()
-        .enumerate()
-        .take_while(move |(_, row)| row.power_min().is_some_and(|power| power <= budget))
+        .get(..plan.rows.partition_point(fits))
+        .unwrap_or_default()
+}
+
+fn train_batch(plan: &PlanTable) -> Option<u16> {
+    plan.train
+        .as_ref()
+        .and_then(|workload| workload.batches.first())
+        .copied()
 }
 
 fn training(plan: &PlanTable, budget: MilliWatt) -> Option<Solution> {
     let slot = plan.slot_train()?;
-    let batch = plan
-        .train
-        .as_ref()
-        .and_then(|workload| workload.batches.first())
-        .copied()?;
-    let fits = affordable(plan, budget)
-        .filter_map(|(index, row)| Some((index, row, row.cell(slot)?)))
-        .filter(|(_, _, cell)| cell.power_mw <= budget);
+    let batch = train_batch(plan)?;
+    let cells = affordable(plan, budget)
+        .iter()
+        .enumerate()
+        .filter_map(|(index, row)| {
+            let cell = row.cell(slot).filter(|cell| cell.power_mw <= budget)?;
+            Some((index, row.mode, cell))
+        });
     // `min_by_key` keeps the first of equals: the earlier row.
-    let (row, found, cell) = fits.min_by_key(|(_, _, cell)| **cell)?;
+    let (row, mode, cell) = cells.min_by_key(|(_, _, cell)| **cell)?;
     Some(Solution {
         row,
-        mode: found.mode,
+        mode,
         power_mw: cell.power_mw,
         serving: None,
         background: Some(Background {
@@ -139,10 +147,25 @@ enum Gap {
     Infer(usize),
 }
 
-/// A fitting combination of one row, compared exactly.
+/// A slot of the inference workload, with what its cells must meet.
+struct InferSlot {
+    slot: usize,
+    batch: u16,
+    time_max: u64,
+}
+
+/// A slot of what runs in the gaps.
+struct StepSlot {
+    slot: usize,
+    batch: u16,
+    /// What a step counts: 1 (minibatches of training), or its samples (inference, whose batch size
+    /// is free).
+    counts: u16,
+}
+
+/// A fitting combination, compared exactly.
 struct Candidate {
     throughput: Throughput,
-    /// Exact peak latency in units of 10^-9 requests (see [`problem::latency_scaled`]).
     latency_scaled: u64,
     power_mw: MilliWatt,
     row: usize,
@@ -152,39 +175,82 @@ struct Candidate {
 }
 
 impl Candidate {
+    /// The last tie-break: where in the plan it stands.
+    fn place(&self) -> (usize, u16, u16) {
+        (
+            self.row,
+            self.batch,
+            self.background.map_or(0, |background| background.batch),
+        )
+    }
+
     fn better_than(&self, best: &Self) -> bool {
         self.throughput
             .compare(&best.throughput)
             .reverse()
             .then_with(|| self.latency_scaled.cmp(&best.latency_scaled))
             .then_with(|| self.power_mw.cmp(&best.power_mw))
+            .then_with(|| self.place().cmp(&best.place()))
             == Ordering::Less
     }
 }
 
 fn serving(plan: &PlanTable, workload: usize, demand: &Demand, gap: Gap) -> Option<Solution> {
-    if demand.rate.0 == 0 {
-        return None;
-    }
-    let mut best: Option<Candidate> = None;
-    for (index, row) in affordable(plan, demand.power_mw) {
-        for (slot, batch) in plan.slots_infer(workload) {
-            let Some(cell) = row.cell(slot) else { continue };
-            let fits = cell.power_mw <= demand.power_mw
-                && problem::meets_latency(batch, demand.rate, cell.time_us, demand.latency_us)
-                && problem::sustains(batch, demand.rate, cell.time_us);
-            if !fits {
-                continue;
-            }
-            let Some(candidate) = fill_gap(plan, row, demand, gap, (index, batch, cell)) else {
+    let infer_slots: Vec<InferSlot, BATCHES_MAX> = plan
+        .slots_infer(workload)
+        .filter_map(|(slot, batch)| {
+            Some(InferSlot {
+                slot,
+                batch,
+                time_max: problem::time_infer_max(batch, demand)?,
+            })
+        })
+        .collect();
+    let step_slots: Vec<StepSlot, BATCHES_MAX> = match gap {
+        Gap::Idle => Vec::new(),
+        Gap::Train => {
+            let (slot, batch) = plan.slot_train().zip(train_batch(plan))?;
+            core::iter::once(StepSlot {
+                slot,
+                batch,
+                counts: 1,
+            })
+            .collect()
+        }
+        Gap::Infer(other) => plan
+            .slots_infer(other)
+            .map(|(slot, batch)| StepSlot {
+                slot,
+                batch,
+                counts: batch,
+            })
+            .collect(),
+    };
+    let mut scan = Scan { demand, best: None };
+    // From the hungriest row down: the best is usually found early, and then spares the others most of
+    // their arithmetic. The order decides nothing, `Candidate::place` breaks every tie.
+    for (index, row) in affordable(plan, demand.power_mw).iter().enumerate().rev() {
+        if !step_slots.is_empty() && scan.is_beyond(row, &step_slots) {
+            continue;
+        }
+        for infer in &infer_slots {
+            let Some(cell) = row.cell(infer.slot) else {
                 continue;
             };
-            if best.as_ref().is_none_or(|best| candidate.better_than(best)) {
-                best = Some(candidate);
+            if u64::from(cell.time_us.0) > infer.time_max || cell.power_mw > demand.power_mw {
+                continue;
+            }
+            if matches!(gap, Gap::Idle) {
+                scan.offer_alone(index, infer.batch, cell);
+            }
+            for step in &step_slots {
+                if let Some(step_cell) = row.cell(step.slot) {
+                    scan.offer(index, (infer.batch, cell), (step, step_cell));
+                }
             }
         }
     }
-    let best = best?;
+    let best = scan.best?;
     let latency_us = problem::peak_latency_us(best.batch, demand.rate, best.time_us)?;
     Some(Solution {
         row: best.row,
@@ -199,64 +265,95 @@ fn serving(plan: &PlanTable, workload: usize, demand: &Demand, gap: Gap) -> Opti
     })
 }
 
-/// The best thing to run in the gaps of one fitting inference cell.
-fn fill_gap(
-    plan: &PlanTable,
-    row: &Row,
-    demand: &Demand,
-    gap: Gap,
-    (index, batch, infer): (usize, u16, &Cell),
-) -> Option<Candidate> {
-    let alone = Candidate {
-        throughput: Throughput {
-            steps: 0,
-            step_batch: 1,
-            batch,
-        },
-        latency_scaled: problem::latency_scaled(batch, demand.rate, infer.time_us),
-        power_mw: infer.power_mw,
-        row: index,
-        batch,
-        time_us: infer.time_us,
-        background: None,
-    };
-    let with = |slot: usize, step_batch: u16, samples: u16| -> Option<Candidate> {
-        let cell = row.cell(slot)?;
-        let power_mw = problem::interleaved_power(infer.power_mw, cell.power_mw);
-        if power_mw > demand.power_mw {
-            return None;
+/// The best so far.
+struct Scan<'a> {
+    demand: &'a Demand,
+    best: Option<Candidate>,
+}
+
+impl Scan<'_> {
+    fn keep_if_better(&mut self, candidate: Candidate) {
+        if self
+            .best
+            .as_ref()
+            .is_none_or(|best| candidate.better_than(best))
+        {
+            self.best = Some(candidate);
         }
-        let steps = problem::steps_per_window(batch, demand.rate, infer.time_us, cell.time_us)?;
-        Some(Candidate {
+    }
+
+    /// Whether no step of this row could reach the best, even with whole windows to itself.
+    fn is_beyond(&self, row: &Row, step_slots: &[StepSlot]) -> bool {
+        let Some(best) = &self.best else { return false };
+        let window = (1, self.demand.rate, MicroSec(0));
+        step_slots.iter().all(|slot| {
+            row.cell(slot.slot).is_none_or(|step| {
+                best.throughput
+                    .out_of_reach(window, (slot.counts, step.time_us))
+            })
+        })
+    }
+
+    fn offer_alone(&mut self, row: usize, batch: u16, infer: &Cell) {
+        let latency_scaled = problem::latency_scaled(batch, self.demand.rate, infer.time_us);
+        if self
+            .best
+            .as_ref()
+            .is_some_and(|best| best.latency_scaled < latency_scaled)
+        {
+            return;
+        }
+        self.keep_if_better(Candidate {
+            throughput: Throughput {
+                steps: 0,
+                step_batch: 1,
+                batch: 1,
+            },
+            latency_scaled,
+            power_mw: infer.power_mw,
+            row,
+            batch,
+            time_us: infer.time_us,
+            background: None,
+        });
+    }
+
+    fn offer(
+        &mut self,
+        row: usize,
+        (batch, infer): (u16, &Cell),
+        (slot, step): (&StepSlot, &Cell),
+    ) {
+        let rate = self.demand.rate;
+        if step.power_mw > self.demand.power_mw {
+            return;
+        }
+        let window = (batch, rate, infer.time_us);
+        let beaten = |best: &Candidate| {
+            best.throughput
+                .out_of_reach(window, (slot.counts, step.time_us))
+        };
+        if self.best.as_ref().is_some_and(beaten) {
+            return;
+        }
+        let steps = problem::steps_per_window(batch, rate, infer.time_us, step.time_us);
+        let Some(steps) = steps else { return };
+        self.keep_if_better(Candidate {
             throughput: Throughput {
                 steps,
-                step_batch: samples,
+                step_batch: slot.counts,
                 batch,
             },
-            power_mw,
+            latency_scaled: problem::latency_scaled(batch, rate, infer.time_us),
+            power_mw: problem::interleaved_power(infer.power_mw, step.power_mw),
+            row,
+            batch,
+            time_us: infer.time_us,
             background: Some(Background {
-                batch: step_batch,
-                time_us: cell.time_us,
+                batch: slot.batch,
+                time_us: step.time_us,
                 steps,
             }),
-            ..alone
-        })
-    };
-    match gap {
-        Gap::Idle => Some(alone),
-        // Training counts minibatches: there is one batch size.
-        Gap::Train => with(
-            plan.slot_train()?,
-            plan.train
-                .as_ref()
-                .and_then(|workload| workload.batches.first())
-                .copied()?,
-            1,
-        ),
-        // The non-urgent inference counts samples: its batch size is free.
-        Gap::Infer(background) => plan
-            .slots_infer(background)
-            .filter_map(|(slot, step_batch)| with(slot, step_batch, step_batch))
-            .reduce(|best, next| if next.better_than(&best) { next } else { best }),
+        });
     }
 }

@@ -9,7 +9,10 @@ use fulcrum_plan::{Cell, PlanTable, PowerMode, Row, wire};
 /// The plan that the document describes in words.
 fn worked_example() -> PlanTable {
     let cell = |time_us, power_mw| {
-        Some(Cell { time_us: MicroSec(time_us), power_mw: MilliWatt(power_mw) })
+        Some(Cell {
+            time_us: MicroSec(time_us),
+            power_mw: MilliWatt(power_mw),
+        })
     };
     let mode = |cores, cpu_khz, gpu_khz| PowerMode {
         cores,
@@ -20,13 +23,19 @@ fn worked_example() -> PlanTable {
     let rows = [
         Row {
             mode: mode(4, 729_600, 318_750),
-            cells: [cell(157_300, 17_461), cell(18_900, 16_102), None].into_iter().collect(),
+            cells: [cell(157_300, 17_461), cell(18_900, 16_102), None]
+                .into_iter()
+                .collect(),
         },
         Row {
             mode: mode(8, 1_344_000, 930_750),
-            cells: [cell(70_020, 29_488), cell(11_050, 22_911), cell(46_000, 28_040)]
-                .into_iter()
-                .collect(),
+            cells: [
+                cell(70_020, 29_488),
+                cell(11_050, 22_911),
+                cell(46_000, 28_040),
+            ]
+            .into_iter()
+            .collect(),
         },
     ];
     PlanTable {
@@ -38,7 +47,9 @@ fn worked_example() -> PlanTable {
             inputs_crc: 0x1234_5678,
         },
         train: Some(sample::workload("resnet18", &[16])),
-        infer: [sample::workload("mobilenetv3", &[1, 32])].into_iter().collect(),
+        infer: [sample::workload("mobilenetv3", &[1, 32])]
+            .into_iter()
+            .collect(),
         rows: rows.into_iter().collect(),
     }
 }
