@@ -1,1 +1,29 @@
 //! The offline planner of Fulcrum.
+//!
+//! It finds the few power modes of a board that are worth having, from as few profiles as it can:
+//!
+//! - [`profile`]: where measurements come from, and the journal that keeps them;
+//! - [`workload`], [`space`]: what is measured, and in which modes;
+//! - [`bench`], [`pool`]: where profiles are paid, and what was observed;
+//! - [`surrogate`]: what is believed of cells that were not paid for;
+//! - [`search`]: which profiles to pay for;
+//! - [`front`], [`plan`]: from observations to a plan table.
+//!
+//! # Invariants
+//! - I3: a plan holds observed cells only (`plan::tests::every_cell_of_a_plan_was_observed`).
+//! - I7: no profile is trusted whose clocks, read back, differ from what was asked, or during which
+//!   over-current or throttling was counted (`bench::tests::no_faulty_measurement_reaches_the_pool`).
+//! - I8: seed in, bytes out (`plan::tests::the_same_seed_gives_the_same_bytes`). No wall clock, no hash
+//!   order, no thread order; transcendental functions from `libm`.
+
+pub mod bench;
+pub mod boards;
+pub mod front;
+pub mod plan;
+pub mod pool;
+pub mod profile;
+pub mod random;
+pub mod search;
+pub mod space;
+pub mod surrogate;
+pub mod workload;
