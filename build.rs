@@ -7,7 +7,7 @@
 //! There is no second parser: all of it is the plan crate. A file that fails stops the build with its
 //! name and the reason.
 
-use fulcrum_plan::{Board, board, description, wire};
+use fulcrum_plan::{board, description, wire};
 use std::error::Error;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};

@@ -1,1 +1,18 @@
-//! The workstation tool as a library, for its tests.
+//! The workstation side of Fulcrum as a command line: thin. It parses, calls the planner and the plan
+//! crate, and prints.
+//!
+//! - [`cli`]: the command line and its subcommands;
+//! - [`command`]: one file per subcommand;
+//! - [`plan_file`]: plan files and boards by name;
+//! - [`source`]: where measurements come from, as `--profiles` names it;
+//! - [`progress`]: progress of long work;
+//! - [`table`]: aligned tables on the terminal;
+//! - [`verdict`]: how a command ends.
+
+pub mod cli;
+pub mod command;
+pub mod plan_file;
+pub mod progress;
+pub mod source;
+pub mod table;
+pub mod verdict;

@@ -1,0 +1,44 @@
+//! The command line: its subcommands, and what their outcome means as an exit code.
+
+use crate::command::{check, flash, plan, select, show};
+use crate::verdict::Verdict;
+use clap::{Parser, Subcommand};
+
+/// Fulcrum plans power modes of Jetson boards under power and latency budgets.
+#[derive(Debug, Parser)]
+#[command(name = "fulcrum", version, about, arg_required_else_help = true)]
+#[command(
+    after_help = "Exit codes: 0 done, 1 the answer is no (bad plan, no solution), 2 usage or I/O."
+)]
+pub struct CommandLine {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Profile modes and write a plan
+    Plan(plan::Arguments),
+    /// Print every mode of a plan with its measured times and powers
+    Show(show::Arguments),
+    /// Check a plan: exit code 0 if it is good, 1 if not, with the rule and the row
+    Check(check::Arguments),
+    /// Print what a device would choose for a budget
+    Select(select::Arguments),
+    /// Put a plan onto a device: a folder, or a host through ssh
+    Flash(flash::Arguments),
+}
+
+/// Runs a command.
+///
+/// # Errors
+/// Usage that clap cannot see, and I/O; the message names the option or the path.
+pub fn run(command_line: CommandLine) -> anyhow::Result<Verdict> {
+    match command_line.command {
+        Command::Plan(arguments) => plan::run(&arguments),
+        Command::Show(arguments) => show::run(&arguments),
+        Command::Check(arguments) => check::run(&arguments),
+        Command::Select(arguments) => select::run(&arguments),
+        Command::Flash(arguments) => flash::run(&arguments),
+    }
+}

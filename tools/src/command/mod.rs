@@ -1,0 +1,7 @@
+//! The subcommands, one file each. Their names and their JSON are what scripts rely on.
+
+pub mod check;
+pub mod flash;
+pub mod plan;
+pub mod select;
+pub mod show;

@@ -1,0 +1,175 @@
+//! `fulcrum plan`: profiles modes and writes the plan.
+
+use super::show::mhz;
+use crate::plan_file;
+use crate::progress;
+use crate::source::SourceArgument;
+use crate::verdict::Verdict;
+use anyhow::Context;
+use fulcrum_plan::PlanTable;
+use fulcrum_planner::plan::{self, Ending, PlanRequest, SearchReport};
+use fulcrum_planner::profile::ProfileSource;
+use fulcrum_planner::profile::journal::Journaled;
+use fulcrum_planner::search::Strategy;
+use fulcrum_planner::space::Grid;
+use std::path::{Path, PathBuf};
+
+/// Options of `fulcrum plan`.
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    /// Board to plan for
+    #[arg(long, value_name = "NAME")]
+    board: String,
+    /// Where measurements come from: replay:DIR or synthetic:BOARD
+    #[arg(long, value_name = "SOURCE")]
+    profiles: SourceArgument,
+    /// Training workload
+    #[arg(long, value_name = "NAME")]
+    train: Option<String>,
+    /// Inference workload; give two to plan an urgent and a non-urgent one, the urgent one first
+    #[arg(long, value_name = "NAME")]
+    infer: Vec<String>,
+    /// How to search, such as als or als:50
+    #[arg(long, value_name = "STRATEGY", default_value = "als")]
+    strategy: Strategy,
+    /// Most profiles to pay: runs of one mode, workload and batch size [default for als: 50 for
+    /// training, 95 for each inference workload]
+    #[arg(long, value_name = "N")]
+    max_profiles: Option<u32>,
+    /// Seed of everything random
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    seed: u64,
+    /// Candidate modes: the 441-mode subset, or all
+    #[arg(long, value_name = "441|all", default_value = "441")]
+    grid: Grid,
+    /// Keep every profile in this file; a killed search that is started again with it pays none twice
+    #[arg(long, value_name = "FILE")]
+    journal: Option<PathBuf>,
+    /// The plan file to write
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+}
+
+impl Arguments {
+    fn request(&self) -> PlanRequest {
+        let needs_limit = self.strategy.kind.has_limit() && self.strategy.limit.is_none();
+        PlanRequest {
+            train: self.train.clone(),
+            infer: self.infer.clone(),
+            strategy: self.strategy,
+            max_profiles: self
+                .max_profiles
+                .or_else(|| needs_limit.then(|| self.usual_limit())),
+            seed: self.seed,
+            grid: self.grid,
+        }
+    }
+
+    /// What the paper spends: 50 for training, 95 more for an inference workload (fulcrum.md section 4).
+    fn usual_limit(&self) -> u32 {
+        let train = if self.train.is_some() { 50 } else { 0 };
+        let infer = u32::try_from(self.infer.len()).unwrap_or(u32::MAX);
+        infer.saturating_mul(95).saturating_add(train)
+    }
+}
+
+/// Searches with a progress bar on the terminal.
+///
+/// # Errors
+/// As [`plan::make`].
+pub fn search(
+    source: &mut dyn ProfileSource,
+    request: &PlanRequest,
+) -> anyhow::Result<(PlanTable, SearchReport)> {
+    let bar = progress::bar("profiling", u64::from(request.max_profiles.unwrap_or(0)));
+    let made = plan::make(source, request, &mut |paid, limit, run, _| {
+        if limit < usize::MAX {
+            bar.set_length(limit as u64);
+        }
+        bar.set_message(format!("{} b{}", run.workload, run.batch));
+        bar.set_position(paid as u64);
+    });
+    bar.finish_and_clear();
+    Ok(made?)
+}
+
+fn search_journaled(
+    source: Box<dyn ProfileSource>,
+    request: &PlanRequest,
+    journal: Option<&Path>,
+) -> anyhow::Result<(PlanTable, SearchReport)> {
+    let Some(path) = journal else {
+        let mut source = source;
+        return search(&mut *source, request);
+    };
+    let header = plan::journal_header(&*source, request)?;
+    let mut journaled = Journaled::open(source, path, &header).context("--journal")?;
+    let known = journaled.profiles_left();
+    if known > 0 {
+        println!(
+            "resuming: {known} profiles of {} are paid already",
+            path.display()
+        );
+    }
+    search(&mut journaled, request)
+}
+
+/// Says what a search spent and found.
+pub fn print_report(table: &PlanTable, report: &SearchReport) {
+    println!(
+        "{} profiles in {} of {} candidate modes; {} modes are worth keeping",
+        report.profiles,
+        report.modes,
+        report.candidates,
+        table.rows.len()
+    );
+    for discarded in &report.discarded {
+        println!("not trusted ({:?}): {}", discarded.fault, discarded.run);
+    }
+    match (&report.ending, report.limit) {
+        (Ending::Lost(reason), _) => {
+            println!("the board was lost ({reason}): the plan holds what was measured before");
+        }
+        (Ending::Finished, Some(limit)) if report.profiles < limit => println!(
+            "ended early, no gain was left: {} profiles unspent",
+            limit.saturating_sub(report.profiles)
+        ),
+        _ => {}
+    }
+    let powers = table
+        .rows
+        .iter()
+        .flat_map(|row| row.cells.iter().flatten())
+        .map(|c| c.power_mw.0);
+    if let (Some(low), Some(high)) = (powers.clone().min(), powers.max()) {
+        let gpu = table.rows.iter().map(|row| row.mode.gpu_khz.0);
+        println!(
+            "from {:.1} W to {:.1} W, GPU {} to {} MHz",
+            f64::from(low) / 1e3,
+            f64::from(high) / 1e3,
+            mhz(gpu.clone().min().unwrap_or(0)),
+            mhz(gpu.max().unwrap_or(0))
+        );
+    }
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// An unknown board, source or workload; a journal or a plan that cannot be written.
+pub fn run(arguments: &Arguments) -> anyhow::Result<Verdict> {
+    let board = plan_file::board(&arguments.board)?;
+    let source = arguments
+        .profiles
+        .open(Some(board.name.as_str()), arguments.seed)?;
+    let request = arguments.request();
+    let (table, report) = search_journaled(source, &request, arguments.journal.as_deref())?;
+    let length = plan_file::write(&arguments.out, &table, &board)?;
+    print_report(&table, &report);
+    println!(
+        "{}: {length} bytes (seed {})",
+        arguments.out.display(),
+        arguments.seed
+    );
+    Ok(Verdict::Done)
+}
