@@ -1,0 +1,308 @@
+//! What to do next: one pure function, [`Schedule::step`].
+//!
+//! The device runs one minibatch at a time, and this module decides which (managed interleaving, Fulcrum
+//! paper). It reads no clock, does no I/O, does not allocate and does not panic: time is an argument, and
+//! the same function runs on a board and in the simulation.
+//!
+//! Terms:
+//! - **budget**: the longest time from a request's arrival to its answer, the same for every request;
+//! - **close**: to send what is pending as a batch. A batch closes when it is full, or when its oldest
+//!   request cannot wait any longer ([`Schedule::close_by_ns`]);
+//! - **background**: a training step, which cannot be interrupted once it runs;
+//! - **tail**: the duration to reckon with, see [`Estimate`].
+//!
+//! Rules, in this order:
+//! 1. An urgent change of mode (the guard found a budget violated) comes first.
+//! 2. Under [`Overload::DropLate`], a request that cannot be answered in time any more is dropped.
+//! 3. A full batch runs; so does a batch whose oldest request cannot wait any longer.
+//! 4. A change of mode that can wait runs when its cost fits (rule 5's test).
+//! 5. A training step runs if, even at its tail, no pending request would be late, nor a request that
+//!    arrives right after it began, nor the backlog to expect at the present rate.
+//! 6. If no step fits before a pending batch has to close, the batch closes now: its time has to be spent
+//!    anyway, and afterwards a step fits. (With the window fixed to `b / a`, as in the formula for `k`,
+//!    the remainder of the window would be idle.) A full budget of slack is only waited for where there is
+//!    no training.
+//! 7. Otherwise wait, at most until the batch has to close.
+#![deny(
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss
+)]
+#![cfg_attr(
+    test,
+    allow(clippy::arithmetic_side_effects, reason = "tests may compute freely")
+)]
+
+mod estimate;
+
+pub use estimate::Estimate;
+use fulcrum_plan::units::MilliRps;
+
+/// Share of the latency budget kept for what no estimate covers: waking up, copying, the answer's way
+/// back. A guess, from wake-up delays of 50 to 500 µs and budgets of tens of ms.
+const MARGIN_SHARE: u64 = 64;
+/// Arrivals to expect beyond the mean, in standard deviations of a Poisson count.
+const BURST_SIGMA: u64 = 3;
+/// Nanoseconds per second times the thousandths in a rate.
+const RATE_SCALE: u128 = 1_000_000_000_000;
+
+/// What happens to requests when there are too many.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Overload {
+    /// Serve everything that was admitted, late if need be; the bounded queue rejects the newest.
+    #[default]
+    RejectNewest,
+    /// Drop a request once it cannot be answered in time any more.
+    DropLate,
+}
+
+/// What the present mode is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Assignment {
+    /// Inference, unless there is none.
+    pub serving: Option<Serving>,
+    /// Planned time of a training step; `None` if nothing is trained.
+    pub train_ns: Option<u64>,
+    /// What happens to requests when there are too many.
+    pub overload: Overload,
+}
+
+/// The inference side of an [`Assignment`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Serving {
+    /// Requests per full batch; not zero.
+    pub batch: u16,
+    /// Planned time of an inference batch.
+    pub infer_ns: u64,
+    /// From arrival to answer.
+    pub budget_ns: u64,
+}
+
+/// A change of mode that waits for its moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Switch {
+    /// How long the change keeps the loop from working.
+    pub cost_ns: u64,
+    /// Whether a budget is violated until it is done.
+    pub urgent: bool,
+}
+
+/// What the scheduler sees at one instant.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Inputs {
+    /// Requests that wait.
+    pub pending: usize,
+    /// Arrival of the oldest of them.
+    pub oldest_ns: Option<u64>,
+    /// Present arrival rate, as far as known.
+    pub rate: MilliRps,
+    /// A change of mode that waits.
+    pub switch: Option<Switch>,
+}
+
+/// What to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Run an inference batch over the oldest `count` requests; not zero, at most the batch size.
+    Infer {
+        /// Requests to take.
+        count: usize,
+    },
+    /// Run one training step.
+    Train,
+    /// Drop the oldest request: it cannot be answered in time.
+    Drop,
+    /// Change the mode now.
+    Reselect,
+    /// Nothing to do until this instant, or until a request arrives. `None`: until a request arrives.
+    Wait {
+        /// When to ask again at the latest.
+        until_ns: Option<u64>,
+    },
+}
+
+/// The scheduler: an assignment, and what is known of the durations in it.
+#[derive(Clone, Copy, Debug)]
+pub struct Schedule {
+    assignment: Assignment,
+    infer: Estimate,
+    train: Estimate,
+}
+
+impl Schedule {
+    /// A scheduler for an assignment, at a time.
+    #[must_use]
+    pub fn new(assignment: Assignment, now_ns: u64) -> Self {
+        let infer_ns = assignment.serving.map_or(0, |serving| serving.infer_ns);
+        Self {
+            assignment,
+            infer: Estimate::planned(infer_ns, now_ns),
+            train: Estimate::planned(assignment.train_ns.unwrap_or(0), now_ns),
+        }
+    }
+
+    /// The present assignment.
+    #[must_use]
+    pub const fn assignment(&self) -> &Assignment {
+        &self.assignment
+    }
+
+    /// Measured (at first: planned) duration of an inference batch.
+    #[must_use]
+    pub const fn infer(&self) -> &Estimate {
+        &self.infer
+    }
+
+    /// Measured (at first: planned) duration of a training step.
+    #[must_use]
+    pub const fn train(&self) -> &Estimate {
+        &self.train
+    }
+
+    /// Takes the measured duration of an inference batch into account.
+    pub fn observe_infer(&mut self, now_ns: u64, took_ns: u64) {
+        self.infer.observe(now_ns, took_ns);
+    }
+
+    /// Takes the measured duration of a training step into account.
+    pub fn observe_train(&mut self, now_ns: u64, took_ns: u64) {
+        self.train.observe(now_ns, took_ns);
+    }
+
+    /// Lets old measurements fade; called whenever the loop waits.
+    pub const fn age(&mut self, now_ns: u64) {
+        self.infer.age(now_ns);
+        self.train.age(now_ns);
+    }
+
+    /// The latest start of a batch whose oldest request arrived at `oldest_ns`; `None` without inference.
+    #[must_use]
+    pub fn close_by_ns(&self, oldest_ns: u64) -> Option<u64> {
+        let serving = self.assignment.serving?;
+        Some(oldest_ns.saturating_add(self.patience_ns(&serving)))
+    }
+
+    /// How long a request may wait before its batch starts.
+    fn patience_ns(&self, serving: &Serving) -> u64 {
+        let margin_ns = serving.budget_ns / MARGIN_SHARE;
+        serving
+            .budget_ns
+            .saturating_sub(self.infer.tail_ns())
+            .saturating_sub(margin_ns)
+    }
+
+    /// Most requests that may wait so that even the last is answered within its budget, if nothing but
+    /// inference runs from now on; at least one batch. The queue admits no more.
+    #[must_use]
+    pub fn admissible(&self) -> usize {
+        let Some(serving) = self.assignment.serving else {
+            return 0;
+        };
+        let batches = serving
+            .budget_ns
+            .checked_div(self.infer.mean_ns())
+            .unwrap_or(u64::MAX)
+            .max(1);
+        let requests = batches.saturating_mul(u64::from(serving.batch));
+        usize::try_from(requests).unwrap_or(usize::MAX)
+    }
+
+    /// Decides. Pure: the same schedule, time and inputs give the same action.
+    #[must_use]
+    pub fn step(&self, now_ns: u64, inputs: &Inputs) -> Action {
+        if inputs.switch.is_some_and(|switch| switch.urgent) {
+            return Action::Reselect;
+        }
+        let closing = self
+            .assignment
+            .serving
+            .as_ref()
+            .zip(inputs.oldest_ns)
+            .filter(|_| inputs.pending > 0);
+        let mut close_by_ns = None;
+        if let Some((serving, oldest_ns)) = closing {
+            if self.is_lost(now_ns, oldest_ns, serving) {
+                return Action::Drop;
+            }
+            let by_ns = oldest_ns.saturating_add(self.patience_ns(serving));
+            let count = inputs.pending.min(usize::from(serving.batch));
+            if count >= usize::from(serving.batch) || now_ns >= by_ns {
+                return Action::Infer { count };
+            }
+            close_by_ns = Some(by_ns);
+        }
+        if let Some(switch) = inputs.switch
+            && self.fits(now_ns, switch.cost_ns, inputs, close_by_ns)
+        {
+            return Action::Reselect;
+        }
+        if self.assignment.train_ns.is_some() {
+            if self.fits(now_ns, self.train.tail_ns(), inputs, close_by_ns) {
+                return Action::Train;
+            }
+            if closing.is_some() && self.could_fit(self.train.tail_ns()) {
+                return Action::Infer {
+                    count: inputs.pending,
+                };
+            }
+        }
+        Action::Wait {
+            until_ns: close_by_ns,
+        }
+    }
+
+    /// Whether the oldest request cannot be answered in time any more, and that matters.
+    fn is_lost(&self, now_ns: u64, oldest_ns: u64, serving: &Serving) -> bool {
+        self.assignment.overload == Overload::DropLate
+            && now_ns.saturating_add(self.infer.mean_ns())
+                > oldest_ns.saturating_add(serving.budget_ns)
+    }
+
+    /// Whether work of this duration can ever run beside inference: a request that arrives right after
+    /// it began would still be answered in time.
+    fn could_fit(&self, duration_ns: u64) -> bool {
+        self.assignment
+            .serving
+            .is_none_or(|serving| duration_ns <= self.patience_ns(&serving))
+    }
+
+    /// Whether work of this duration can start now without making a request late.
+    fn fits(
+        &self,
+        now_ns: u64,
+        duration_ns: u64,
+        inputs: &Inputs,
+        close_by_ns: Option<u64>,
+    ) -> bool {
+        let Some(serving) = self.assignment.serving else {
+            return true;
+        };
+        let in_time = close_by_ns.is_none_or(|by_ns| now_ns.saturating_add(duration_ns) <= by_ns);
+        if !in_time || !self.could_fit(duration_ns) {
+            return false;
+        }
+        // Whoever arrives meanwhile is served batch by batch afterwards, the last one last.
+        let arriving = burst(inputs.rate, duration_ns);
+        let waiting = arriving.saturating_add(inputs.pending as u64);
+        let batches_before = waiting
+            .div_ceil(u64::from(serving.batch.max(1)))
+            .saturating_sub(1);
+        let backlog_ns = batches_before.saturating_mul(self.infer.mean_ns());
+        duration_ns.saturating_add(backlog_ns) <= self.patience_ns(&serving)
+    }
+}
+
+/// Requests to reckon with in a duration: the mean and [`BURST_SIGMA`] standard deviations of a Poisson
+/// count, rounded up.
+fn burst(rate: MilliRps, duration_ns: u64) -> u64 {
+    let scaled = u128::from(rate.0).saturating_mul(u128::from(duration_ns));
+    let mean = u64::try_from(scaled.div_ceil(RATE_SCALE)).unwrap_or(u64::MAX);
+    mean.saturating_add(BURST_SIGMA.saturating_mul(mean.isqrt()))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,239 @@
+//! Each rule of the module's documentation, and that nothing panics whatever the inputs.
+
+use super::*;
+
+const MS: u64 = 1_000_000;
+
+/// Batches of 4 that take 8 ms, 100 ms of budget, training steps of 16 ms. With the margin (1.5625 ms)
+/// and the tails (an eighth), a batch may wait 89.4375 ms and a step takes 18 ms.
+fn assignment() -> Assignment {
+    Assignment {
+        serving: Some(Serving {
+            batch: 4,
+            infer_ns: 8 * MS,
+            budget_ns: 100 * MS,
+        }),
+        train_ns: Some(16 * MS),
+        overload: Overload::RejectNewest,
+    }
+}
+
+const PATIENCE_NS: u64 = 100 * MS - 9 * MS - 100 * MS / 64;
+const STEP_TAIL_NS: u64 = 18 * MS;
+
+fn waiting(pending: usize, oldest_ns: u64) -> Inputs {
+    Inputs {
+        pending,
+        oldest_ns: Some(oldest_ns),
+        ..Inputs::default()
+    }
+}
+
+fn step(assignment: Assignment, now_ns: u64, inputs: &Inputs) -> Action {
+    Schedule::new(assignment, 0).step(now_ns, inputs)
+}
+
+#[test]
+fn a_full_batch_runs_before_anything_else() {
+    for pending in [4, 5, 900] {
+        let action = step(assignment(), 0, &waiting(pending, 0));
+        assert_eq!(action, Action::Infer { count: 4 });
+    }
+}
+
+#[test]
+fn training_fills_the_time_while_nothing_waits() {
+    assert_eq!(step(assignment(), 0, &Inputs::default()), Action::Train);
+}
+
+#[test]
+fn a_step_runs_up_to_the_last_instant_at_which_it_makes_nobody_late() {
+    let last_ns = PATIENCE_NS - STEP_TAIL_NS;
+    let inputs = waiting(1, 0);
+    assert_eq!(step(assignment(), last_ns, &inputs), Action::Train);
+    // One instant later the batch closes instead: a step fits again afterwards.
+    assert_eq!(
+        step(assignment(), last_ns + 1, &inputs),
+        Action::Infer { count: 1 }
+    );
+}
+
+#[test]
+fn without_training_a_batch_waits_until_it_is_full_or_has_to_close() {
+    let only = Assignment {
+        train_ns: None,
+        ..assignment()
+    };
+    let inputs = waiting(3, 5 * MS);
+    let by_ns = 5 * MS + PATIENCE_NS;
+    assert_eq!(
+        step(only, by_ns - 1, &inputs),
+        Action::Wait {
+            until_ns: Some(by_ns)
+        }
+    );
+    assert_eq!(step(only, by_ns, &inputs), Action::Infer { count: 3 });
+    assert_eq!(
+        step(only, 0, &Inputs::default()),
+        Action::Wait { until_ns: None }
+    );
+}
+
+#[test]
+fn a_step_longer_than_the_budget_allows_is_never_started() {
+    let long = Assignment {
+        train_ns: Some(90 * MS),
+        ..assignment()
+    };
+    assert_eq!(
+        step(long, 0, &Inputs::default()),
+        Action::Wait { until_ns: None }
+    );
+    // Closing early would win nothing: the batch waits for more requests.
+    assert_eq!(
+        step(long, 0, &waiting(1, 0)),
+        Action::Wait {
+            until_ns: Some(PATIENCE_NS)
+        }
+    );
+}
+
+#[test]
+fn without_inference_training_runs_back_to_back() {
+    let only = Assignment {
+        serving: None,
+        ..assignment()
+    };
+    assert_eq!(step(only, 0, &Inputs::default()), Action::Train);
+    // Requests that nobody serves do not stop it.
+    assert_eq!(step(only, 0, &waiting(9, 0)), Action::Train);
+}
+
+#[test]
+fn a_step_is_not_started_when_the_burst_to_expect_could_not_be_served_after_it() {
+    // 18 ms at 1,500/s: 27 + 3 * 5 requests, 11 batches of 8 ms, 10 of them before the last.
+    let inputs = |rate| Inputs {
+        rate: MilliRps(rate),
+        ..Inputs::default()
+    };
+    assert_eq!(step(assignment(), 0, &inputs(100_000)), Action::Train);
+    assert_eq!(
+        step(assignment(), 0, &inputs(1_500_000)),
+        Action::Wait { until_ns: None }
+    );
+}
+
+#[test]
+fn a_slower_step_than_planned_is_taken_into_account_at_once() {
+    let mut schedule = Schedule::new(assignment(), 0);
+    let now_ns = PATIENCE_NS - STEP_TAIL_NS;
+    assert_eq!(schedule.step(now_ns, &waiting(1, 0)), Action::Train);
+    schedule.observe_train(0, 30 * MS);
+    assert_eq!(
+        schedule.step(now_ns, &waiting(1, 0)),
+        Action::Infer { count: 1 }
+    );
+}
+
+#[test]
+fn an_urgent_change_of_mode_comes_first_and_any_other_waits_for_a_gap() {
+    let with = |pending, urgent, cost_ms: u64| Inputs {
+        switch: Some(Switch {
+            cost_ns: cost_ms * MS,
+            urgent,
+        }),
+        ..waiting(pending, 0)
+    };
+    assert_eq!(step(assignment(), 0, &with(4, true, 500)), Action::Reselect);
+    assert_eq!(
+        step(assignment(), 0, &with(4, false, 10)),
+        Action::Infer { count: 4 }
+    );
+    assert_eq!(step(assignment(), 0, &with(1, false, 10)), Action::Reselect);
+    // It does not fit before the batch closes, so the batch is served first.
+    assert_eq!(
+        step(assignment(), 80 * MS, &with(1, false, 10)),
+        Action::Infer { count: 1 }
+    );
+    // Without a gap of that length there is no such moment; work goes on.
+    assert_eq!(step(assignment(), 0, &with(1, false, 500)), Action::Train);
+}
+
+#[test]
+fn what_cannot_be_answered_in_time_is_dropped_only_if_asked_for() {
+    let inputs = waiting(4, 0);
+    let late_ns = 92 * MS + 1;
+    assert_eq!(
+        step(assignment(), late_ns, &inputs),
+        Action::Infer { count: 4 }
+    );
+    let dropping = Assignment {
+        overload: Overload::DropLate,
+        ..assignment()
+    };
+    assert_eq!(step(dropping, late_ns, &inputs), Action::Drop);
+    assert_eq!(
+        step(dropping, late_ns - 1, &inputs),
+        Action::Infer { count: 4 }
+    );
+}
+
+#[test]
+fn the_queue_admits_what_can_be_served_within_the_budget() {
+    // 100 ms / 8 ms = 12 batches of 4.
+    assert_eq!(Schedule::new(assignment(), 0).admissible(), 48);
+    let slow = Assignment {
+        serving: Some(Serving {
+            batch: 4,
+            infer_ns: 900 * MS,
+            budget_ns: 100 * MS,
+        }),
+        ..assignment()
+    };
+    assert_eq!(Schedule::new(slow, 0).admissible(), 4);
+}
+
+#[test]
+fn every_action_can_be_carried_out_whatever_the_inputs() {
+    let extremes = [0, 1, 8 * MS, 100 * MS, u64::MAX / 2, u64::MAX];
+    for infer_ns in extremes {
+        for budget_ns in extremes {
+            for train_ns in extremes.map(Some).into_iter().chain([None]) {
+                for batch in [1, 4, u16::MAX] {
+                    let serving = Some(Serving {
+                        batch,
+                        infer_ns,
+                        budget_ns,
+                    });
+                    let schedule = Schedule::new(
+                        Assignment {
+                            serving,
+                            train_ns,
+                            overload: Overload::RejectNewest,
+                        },
+                        0,
+                    );
+                    for now_ns in extremes {
+                        for pending in [0, 1, usize::MAX] {
+                            let inputs = Inputs {
+                                rate: MilliRps(u32::MAX),
+                                ..waiting(pending, 0)
+                            };
+                            match schedule.step(now_ns, &inputs) {
+                                Action::Infer { count } => {
+                                    assert!(count > 0 && count <= pending);
+                                    assert!(count <= usize::from(batch));
+                                }
+                                Action::Wait { until_ns } => {
+                                    assert!(until_ns.is_none_or(|until_ns| until_ns > now_ns));
+                                }
+                                Action::Train => assert!(train_ns.is_some()),
+                                action => panic!("{action:?} was not asked for"),
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
