@@ -1,5 +1,7 @@
 //! The lean runtime of Fulcrum.
 
+pub mod board;
 pub mod histogram;
 pub mod queue;
 pub mod schedule;
+pub mod signal;

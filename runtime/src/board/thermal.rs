@@ -1,0 +1,68 @@
+//! Thermal zones (jetson.md 1.6).
+
+use super::discover::read_start;
+use super::number;
+use super::power::sorted;
+use super::reading::Reading;
+use std::path::Path;
+
+/// What JetPack 5 shows for a zone that is power-gated.
+const GATED_MILLI_C: i64 = -256_000;
+
+/// A temperature in thousandths of a degree Celsius.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct MilliCelsius(pub i32);
+
+/// A board's thermal zones, open.
+#[derive(Debug)]
+pub struct Zones {
+    zones: Vec<Zone>,
+}
+
+#[derive(Debug)]
+struct Zone {
+    name: String,
+    temperature: Reading,
+}
+
+impl Zones {
+    /// Finds the zones below `root`.
+    pub(super) fn find(root: &Path) -> Self {
+        let zones = sorted(&root.join("sys/class/thermal"))
+            .iter()
+            .filter_map(|folder| {
+                folder.file_name()?.to_str()?.strip_prefix("thermal_zone")?;
+                let name = read_start(&folder.join("type")).ok()?;
+                Some(Zone {
+                    name: number::first_line(&name)?.to_owned(),
+                    temperature: Reading::open(&folder.join("temp"))?,
+                })
+            })
+            .collect();
+        Self { zones }
+    }
+
+    /// Names of the zones.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.zones.iter().map(|zone| zone.name.as_str())
+    }
+
+    /// The zone at `index` in the order of [`Self::names`]; `None` while it is power-gated (the read
+    /// gives `EAGAIN`, or -256 °C) or cannot be read.
+    #[must_use]
+    pub fn read(&self, index: usize) -> Option<MilliCelsius> {
+        let milli_c = self.zones.get(index)?.temperature.signed()?;
+        if milli_c <= GATED_MILLI_C {
+            return None;
+        }
+        i32::try_from(milli_c).ok().map(MilliCelsius)
+    }
+
+    /// The hottest zone that can be read.
+    #[must_use]
+    pub fn max(&self) -> Option<MilliCelsius> {
+        (0..self.zones.len())
+            .filter_map(|index| self.read(index))
+            .max()
+    }
+}
