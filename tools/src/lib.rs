@@ -1,6 +1,7 @@
 //! The workstation side of Fulcrum as a command line: thin. It parses, calls the planner and the plan
 //! crate, and prints.
 //!
+//! - [`board_folder`]: a folder that looks like a board, for the demo and for tests;
 //! - [`cli`]: the command line and its subcommands;
 //! - [`command`]: one file per subcommand;
 //! - [`plan_file`]: plan files and boards by name;
@@ -9,6 +10,7 @@
 //! - [`table`]: aligned tables on the terminal;
 //! - [`verdict`]: how a command ends.
 
+pub mod board_folder;
 pub mod cli;
 pub mod command;
 pub mod plan_file;
