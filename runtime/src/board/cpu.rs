@@ -1,11 +1,12 @@
 //! CPU cores and clusters (jetson.md 1.2).
 
 use super::controls::{Controls, read_patiently, write_patiently};
-use super::discover::{DiscoverError, read_start, read_table};
 use super::node::{Cause, Node, NodeError};
+use super::number;
 use super::range::RangeNodes;
+use super::startup::{DiscoverError, read_start, read_table};
+use super::sysfs::Sysfs;
 use super::topology::{Cluster, cpus_of};
-use super::{Sysfs, number};
 use fulcrum_plan::Board;
 use fulcrum_plan::board::{CLUSTERS_MAX, Clocks};
 use std::path::Path;

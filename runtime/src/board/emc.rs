@@ -1,10 +1,10 @@
 //! The memory clock: cap and lock (jetson.md 1.4).
 
-use super::Sysfs;
 use super::controls::{ATTEMPTS, Controls, SETTLE, read_patiently, write_patiently};
-use super::discover::{DiscoverError, read_start};
 use super::node::{Cause, Node, NodeError};
 use super::number;
+use super::startup::{DiscoverError, read_start};
+use super::sysfs::Sysfs;
 use super::topology::{EmcCap, same_clock};
 use fulcrum_plan::Board;
 use fulcrum_plan::board::Clocks;

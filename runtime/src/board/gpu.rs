@@ -1,11 +1,11 @@
 //! The GPU's clock and power control (jetson.md 1.3).
 
-use super::Sysfs;
 use super::controls::{Controls, read_patiently, write_patiently};
-use super::discover::{DiscoverError, read_start, read_table};
 use super::node::{Node, NodeError};
 use super::number;
 use super::range::{Range, RangeNodes};
+use super::startup::{DiscoverError, read_start, read_table};
+use super::sysfs::Sysfs;
 use fulcrum_plan::board::Clocks;
 use std::path::{Path, PathBuf};
 

@@ -1,24 +1,10 @@
 //! Which board this is, and which release runs on it (jetson.md 1.1).
 
-use super::discover::{DiscoverError, read_start};
 use super::number;
+use super::startup::{DiscoverError, read_start};
+use super::sysfs::errno;
 use fulcrum_plan::Board;
-use fulcrum_plan::board::{Boards, decode_all};
 use std::path::Path;
-use std::sync::OnceLock;
-
-/// The boards that this build knows: `plans/boards/*.toml`, checked and embedded by the build script.
-///
-/// # Panics
-/// Never: the build script read the same bytes back before it embedded them.
-#[must_use]
-pub fn shipped() -> &'static [Board] {
-    static BOARDS: OnceLock<Boards> = OnceLock::new();
-    BOARDS.get_or_init(|| {
-        decode_all(include_bytes!(concat!(env!("OUT_DIR"), "/boards.postcard")))
-            .expect("the build script read these bytes back")
-    })
-}
 
 /// A release of Jetson Linux (L4T), such as 36.4.3.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -95,7 +81,7 @@ impl Identity {
         let path = root.join("proc/device-tree/compatible");
         let bytes = std::fs::read(&path).map_err(|error| DiscoverError::NoDeviceTree {
             path,
-            errno: super::sysfs::errno(&error),
+            errno: errno(&error),
         })?;
         let compatible = String::from_utf8_lossy(&bytes).replace('\0', " ");
         let (board, module) =
@@ -131,6 +117,7 @@ fn matching<'b>(
 
 #[cfg(test)]
 mod tests {
+    use super::super::shipped::shipped;
     use super::*;
 
     #[test]

@@ -1,15 +1,17 @@
 //! A board under control.
 
-use super::Sysfs;
 use super::change::{Change, OnError};
 use super::controls::Controls;
-use super::discover::{DiscoverError, Found, discover};
-use super::identity::{Identity, shipped};
+use super::discover::{Found, discover};
+use super::identity::Identity;
 use super::node::NodeError;
 use super::overcurrent::OverCurrent;
 use super::power::Rails;
 use super::record::{Ownership, RecordError, RecordFile};
 use super::settings::{Drift, Settings};
+use super::shipped::shipped;
+use super::startup::DiscoverError;
+use super::sysfs::Sysfs;
 use super::thermal::{MilliCelsius, Zones};
 use super::topology::{Topology, Unavailable};
 use fulcrum_plan::PowerMode;

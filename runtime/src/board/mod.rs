@@ -42,15 +42,19 @@ mod identity;
 mod jetson;
 mod range;
 mod reading;
+mod shipped;
+mod startup;
 mod sysfs;
 
 pub use controls::Controls;
-pub use discover::DiscoverError;
+
 pub use emc::{EmcLock, EmcSetting};
-pub use identity::{Identity, L4t, shipped};
+pub use identity::{Identity, L4t};
 pub use jetson::{ApplyError, Effective, EmcPolicy, Jetson, Options, RestoreError};
 pub use node::{Node, NodeError};
 pub use range::Range;
 pub use settings::{Drift, Settings};
+pub use shipped::shipped;
+pub use startup::DiscoverError;
 pub use sysfs::Sysfs;
 pub use topology::Topology;

@@ -2,10 +2,9 @@
 //!
 //! Firmware publishes them about every 2 s; neither devfreq nor cpufreq shows such an event.
 
-use super::discover::read_start;
 use super::number;
-use super::power::sorted;
 use super::reading::Reading;
+use super::startup::{read_start, sorted_entries};
 use std::path::Path;
 
 /// The counters of a board, open.
@@ -17,7 +16,7 @@ pub struct OverCurrent {
 impl OverCurrent {
     /// Finds the counters below `root`; a board without them has none.
     pub(super) fn find(root: &Path) -> Self {
-        let counters = sorted(&root.join("sys/class/hwmon"))
+        let counters = sorted_entries(&root.join("sys/class/hwmon"))
             .iter()
             .filter(|folder| {
                 let name = read_start(&folder.join("name")).unwrap_or_default();

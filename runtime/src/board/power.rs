@@ -2,13 +2,13 @@
 //!
 //! A full sample reads two registers per rail, about 0.55 ms each on an AGX Orin, and opens nothing.
 
-use super::discover::read_start;
 use super::number;
 use super::reading::Reading;
+use super::startup::{read_start, sorted_entries};
 use fulcrum_plan::Board;
 use fulcrum_plan::board::RAILS_MAX;
 use fulcrum_plan::units::MilliWatt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// Most rails that one board has.
 pub const BOARD_RAILS_MAX: usize = 8;
@@ -65,7 +65,7 @@ impl Rails {
     /// Finds the rails below `root`. A board without sensors has none, and no total.
     pub(super) fn find(root: &Path, board: &Board) -> Self {
         let mut rails = Vec::new();
-        for folder in sorted(&root.join("sys/class/hwmon")) {
+        for folder in sorted_entries(&root.join("sys/class/hwmon")) {
             match number::first_line(&read_start(&folder.join("name")).unwrap_or_default()) {
                 Some("ina3221") => rails.extend((1..=CHANNELS).filter_map(|n| ina3221(&folder, n))),
                 Some("ina238") => rails.extend(ina238(&folder)),
@@ -143,16 +143,4 @@ fn ina238(folder: &Path) -> Option<Rail> {
             uw: Reading::open(&folder.join("power1_input"))?,
         },
     })
-}
-
-/// The entries of a folder, by name; empty if there is no such folder.
-pub(super) fn sorted(folder: &Path) -> Vec<PathBuf> {
-    let mut paths: Vec<PathBuf> = std::fs::read_dir(folder)
-        .into_iter()
-        .flatten()
-        .flatten()
-        .map(|entry| entry.path())
-        .collect();
-    paths.sort();
-    paths
 }

@@ -9,9 +9,9 @@
 //!
 //! The folder also holds the lock that keeps two processes from changing one board.
 
-use super::discover::read_start;
 use super::number;
 use super::settings::Settings;
+use super::startup::read_start;
 use super::sysfs::errno;
 use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};

@@ -1,9 +1,8 @@
 //! Thermal zones (jetson.md 1.6).
 
-use super::discover::read_start;
 use super::number;
-use super::power::sorted;
 use super::reading::Reading;
+use super::startup::{read_start, sorted_entries};
 use std::path::Path;
 
 /// What JetPack 5 shows for a zone that is power-gated.
@@ -28,7 +27,7 @@ struct Zone {
 impl Zones {
     /// Finds the zones below `root`.
     pub(super) fn find(root: &Path) -> Self {
-        let zones = sorted(&root.join("sys/class/thermal"))
+        let zones = sorted_entries(&root.join("sys/class/thermal"))
             .iter()
             .filter_map(|folder| {
                 folder.file_name()?.to_str()?.strip_prefix("thermal_zone")?;
