@@ -1,5 +1,5 @@
-//! What Fulcrum's end-to-end tests share: trees on disk, recorded writes, golden files.
+//! What Fulcrum's end-to-end tests share.
 
-pub mod golden;
-pub mod recorder;
-pub mod tree;
+pub mod grids;
+pub mod programs;
+pub mod scratch;
