@@ -1,6 +1,8 @@
 //! The lean runtime of Fulcrum.
 
+pub mod allocation;
 pub mod board;
+pub mod engine;
 pub mod histogram;
 pub mod queue;
 pub mod schedule;
