@@ -1,5 +1,9 @@
-//! What Fulcrum's end-to-end tests share.
+//! What Fulcrum's end-to-end tests share: the programs, the measured grids, trees on disk, recorded
+//! writes, golden files.
 
+pub mod golden;
 pub mod grids;
 pub mod programs;
+pub mod recorder;
 pub mod scratch;
+pub mod tree;

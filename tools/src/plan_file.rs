@@ -12,10 +12,8 @@ use std::path::Path;
 /// # Errors
 /// An unknown name (the message lists the known ones), a file that cannot be read or is no description.
 pub fn board(name_or_path: &str) -> anyhow::Result<Board> {
-    if !Path::new(name_or_path)
-        .extension()
-        .is_some_and(|extension| extension == "toml")
-    {
+    let extension = Path::new(name_or_path).extension();
+    if extension.is_none_or(|extension| extension != "toml") {
         return Ok(boards::named(name_or_path)?.clone());
     }
     let text =

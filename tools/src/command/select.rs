@@ -30,13 +30,23 @@ pub struct Arguments {
 #[derive(Clone, Debug, clap::Args)]
 pub struct DemandArguments {
     /// Power budget in W
-    #[arg(long, value_name = "W")]
+    #[arg(long, value_name = "W", allow_negative_numbers = true)]
     pub power: f64,
     /// Latency budget in ms, from a request's arrival to its answer
-    #[arg(long, value_name = "MS", requires = "rate")]
+    #[arg(
+        long,
+        value_name = "MS",
+        requires = "rate",
+        allow_negative_numbers = true
+    )]
     pub latency_ms: Option<f64>,
     /// Requests per second
-    #[arg(long, value_name = "PER_S", requires = "latency_ms")]
+    #[arg(
+        long,
+        value_name = "PER_S",
+        requires = "latency_ms",
+        allow_negative_numbers = true
+    )]
     pub rate: Option<f64>,
     /// What to decide; default: what the plan and the options allow
     #[arg(long, value_enum)]
