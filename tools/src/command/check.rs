@@ -2,6 +2,7 @@
 
 use crate::plan_file;
 use crate::verdict::Verdict;
+use std::io::Write;
 use std::path::PathBuf;
 
 /// Options of `fulcrum check`.
@@ -21,13 +22,19 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments) -> anyhow::Result<Verdict> {
     let boards = plan_file::candidates(arguments.board.as_deref())?;
     let path = arguments.plan.display();
+    let mut out = std::io::stdout().lock();
     match plan_file::read(&arguments.plan, &boards)? {
         Ok(plan) => {
-            println!("{path}: good: {} modes for {}", plan.rows.len(), plan.board);
+            writeln!(
+                out,
+                "{path}: good: {} modes for {}",
+                plan.rows.len(),
+                plan.board
+            )?;
             Ok(Verdict::Done)
         }
         Err(reason) => {
-            println!("{path}: bad: {reason}");
+            writeln!(out, "{path}: bad: {reason}")?;
             Ok(Verdict::No)
         }
     }

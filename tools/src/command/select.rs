@@ -9,6 +9,7 @@ use fulcrum_plan::problem::Demand;
 use fulcrum_plan::select::{Problem, Solution, select};
 use fulcrum_plan::units::{MicroSec, MilliRps, MilliWatt};
 use serde::Serialize;
+use std::io::{self, Write};
 use std::path::PathBuf;
 
 /// Options of `fulcrum select`.
@@ -193,30 +194,43 @@ fn solution_json(problem: Problem, demand: &Demand, solution: &Solution) -> Solu
     }
 }
 
-fn print_solution(plan: &PlanTable, problem: Problem, demand: &Demand, solution: &Solution) {
+/// A solution for people.
+fn write_solution(
+    out: &mut impl Write,
+    plan: &PlanTable,
+    problem: Problem,
+    demand: &Demand,
+    solution: &Solution,
+) -> io::Result<()> {
     let mode = solution.mode;
-    println!(
+    writeln!(
+        out,
         "mode      {} cores, CPU {} MHz, GPU {} MHz, EMC {} MHz",
         mode.cores,
         mhz(mode.cpu_khz.0),
         mhz(mode.gpu_khz.0),
         mhz(mode.emc_khz.0)
-    );
-    println!(
+    )?;
+    writeln!(
+        out,
         "power     {:.2} W observed, {:.2} W budget",
         f64::from(solution.power_mw.0) / 1e3,
         f64::from(demand.power_mw.0) / 1e3
-    );
+    )?;
     if let Some(serving) = solution.serving {
-        println!(
+        writeln!(
+            out,
             "batch     {} requests, {:.2} ms",
             serving.batch,
             f64::from(serving.time_us.0) / 1e3
-        );
+        )?;
         #[expect(clippy::cast_precision_loss, reason = "for display")]
         let latency_ms = serving.latency_us as f64 / 1e3;
         let budget_ms = f64::from(demand.latency_us.0) / 1e3;
-        println!("latency   {latency_ms:.2} ms peak, {budget_ms:.2} ms budget");
+        writeln!(
+            out,
+            "latency   {latency_ms:.2} ms peak, {budget_ms:.2} ms budget"
+        )?;
     }
     if let (Some(background), Some(per_s)) = (
         solution.background,
@@ -231,11 +245,13 @@ fn print_solution(plan: &PlanTable, problem: Problem, demand: &Demand, solution:
             Some(_) => format!(", k = {} per window", background.steps),
             None => String::new(),
         };
-        println!(
+        writeln!(
+            out,
             "{name}: {per_s:.3} minibatches/s of {} samples{k}",
             background.batch
-        );
+        )?;
     }
+    Ok(())
 }
 
 /// Runs the command.
@@ -247,15 +263,19 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<Verdict> {
     let plan = plan_file::read_good(&arguments.plan, &boards)?;
     let (problem, demand) = arguments.demand.resolve(&plan)?;
     let solution = select(&plan, problem, &demand);
+    let mut out = io::stdout().lock();
     if arguments.json {
         let json = solution
             .as_ref()
             .map(|found| solution_json(problem, &demand, found));
         println!("{}", serde_json::to_string(&AnswerJson { solution: json })?);
     } else if let Some(found) = &solution {
-        print_solution(&plan, problem, &demand, found);
+        write_solution(&mut out, &plan, problem, &demand, found)?;
     } else {
-        println!("no solution: no observed mode of the plan fits these budgets");
+        writeln!(
+            out,
+            "no solution: no observed mode of the plan fits these budgets"
+        )?;
     }
     Ok(if solution.is_some() {
         Verdict::Done
