@@ -2,6 +2,7 @@
 
 pub mod allocation;
 pub mod board;
+pub mod data;
 pub mod engine;
 pub mod histogram;
 pub mod queue;

@@ -110,6 +110,12 @@ impl TrainingSession {
         self.batch
     }
 
+    /// Elements of one sample of `x`.
+    #[must_use]
+    pub fn sample_len(&self) -> usize {
+        self.tensors.get::<f32>(AT_X).len() / self.batch as usize
+    }
+
     /// The samples of the next step, row-major, batch first. Does not allocate.
     pub fn x_mut(&mut self) -> &mut [f32] {
         self.tensors.get_mut(AT_X)

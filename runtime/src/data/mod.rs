@@ -1,0 +1,101 @@
+//! Training data: a file of samples in memory, handed out in shuffled batches without allocating.
+//!
+//! - [`records`]: the file, checked when it is opened;
+//! - [`order`]: the order of the samples, a new one each epoch, from a seed.
+
+pub mod order;
+pub mod records;
+
+use crate::engine::Targets;
+use order::Order;
+pub use records::{DataError, Records};
+
+/// Endless shuffled batches from a file of samples: every sample once per epoch.
+#[derive(Debug)]
+pub struct Batches {
+    records: Records,
+    order: Order,
+}
+
+impl Batches {
+    /// Batches of these samples in the order that `seed` gives.
+    #[must_use]
+    pub fn new(records: Records, seed: u64) -> Self {
+        let order = Order::new(records.count(), seed);
+        Self { records, order }
+    }
+
+    /// The samples.
+    #[must_use]
+    pub fn records(&self) -> &Records {
+        &self.records
+    }
+
+    /// Epochs completed.
+    #[must_use]
+    pub fn epoch(&self) -> u64 {
+        self.order.epoch()
+    }
+
+    /// Fills a batch: as many samples as `x` has room for, and their labels. Does not allocate.
+    ///
+    /// `x` is row-major, batch first; [`Records::expect_elements`] checks at start that its samples have the
+    /// size of these. Labels go to classes as they are, to values as numbers.
+    pub fn fill(&mut self, x: &mut [f32], mut y: Targets<'_>) {
+        let samples = x.chunks_exact_mut(self.records.elements());
+        for (position, sample) in samples.enumerate() {
+            let record = self.order.next_index();
+            self.records.copy_sample(record, sample);
+            let label = self.records.label(record);
+            match &mut y {
+                Targets::Classes(classes) => {
+                    if let Some(class) = classes.get_mut(position) {
+                        *class = label;
+                    }
+                }
+                Targets::Values(values) => {
+                    if let Some(value) = values.get_mut(position) {
+                        *value = label as f32;
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::records::tests::encoded;
+    use super::*;
+
+    #[test]
+    fn an_epoch_hands_out_every_sample_once_with_its_label() {
+        let samples: Vec<(i64, [f32; 2])> = (0..10_u8)
+            .map(|i| (i64::from(i % 3), [f32::from(i), 0.5]))
+            .collect();
+        let records = Records::decode(encoded(3, 2, &samples)).unwrap();
+        let mut batches = Batches::new(records, 42);
+        let mut seen = Vec::new();
+        for _ in 0..5 {
+            let (mut x, mut y) = ([0.0; 4], [0; 2]);
+            batches.fill(&mut x, Targets::Classes(&mut y));
+            for (sample, label) in x.chunks(2).zip(y) {
+                assert_eq!(sample[1], 0.5);
+                assert_eq!(label, sample[0] as i64 % 3);
+                seen.push(sample[0] as u8);
+            }
+        }
+        assert_eq!(batches.epoch(), 1);
+        assert_ne!(seen, (0..10).collect::<Vec<u8>>(), "seed 42 shuffles");
+        seen.sort_unstable();
+        assert_eq!(seen, (0..10).collect::<Vec<u8>>());
+    }
+
+    #[test]
+    fn a_label_becomes_a_value_for_float_targets() {
+        let records = Records::decode(encoded(9, 1, &[(8, [0.0])])).unwrap();
+        let (mut x, mut y) = ([1.0], [0.0]);
+        Batches::new(records, 0).fill(&mut x, Targets::Values(&mut y));
+        assert_eq!((x, y), ([0.0], [8.0]));
+    }
+}
