@@ -5,5 +5,4 @@ pub mod golden;
 pub mod grids;
 pub mod programs;
 pub mod recorder;
-pub mod scratch;
 pub mod tree;

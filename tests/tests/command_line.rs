@@ -1,14 +1,10 @@
 //! `fulcrum` as scripts use it: names, JSON, exit codes.
 
 use fulcrum_tests::programs::{Answer, fulcrum};
-use fulcrum_tests::scratch::Scratch;
+use fulcrum_tests::tree::TemporaryFolder;
 use fulcrum_tests::{grids, programs};
 use serde_json::Value;
 use std::path::Path;
-
-fn scratch(name: &str) -> Scratch {
-    Scratch::new(env!("CARGO_TARGET_TMPDIR"), &format!("command_line_{name}"))
-}
 
 /// A plan of a simulated board: training and inference, quickly.
 fn synthetic_plan(out: &Path) -> Answer {
@@ -54,9 +50,9 @@ fn json(text: &str) -> Value {
 #[test]
 fn i8_the_issues_own_command_gives_the_same_bytes_twice() {
     let Some(grids) = grids::folder() else { return };
-    let folder = scratch("replay");
+    let folder = TemporaryFolder::new();
     let plan = |name: &str, seed: &str| {
-        let out = folder.path(name);
+        let out = folder.path().join(name);
         let source = format!("replay:{}", grids.display());
         let arguments = [
             "--board",
@@ -80,7 +76,7 @@ fn i8_the_issues_own_command_gives_the_same_bytes_twice() {
     assert!(bytes.len() <= 4096, "{} bytes", bytes.len());
 
     let found = select(
-        &folder.path("x.plan"),
+        &folder.path().join("x.plan"),
         "--power 30 --latency-ms 500 --rate 60 --json",
     );
     let solution = &json(&found.expect(0))["solution"];
@@ -100,8 +96,8 @@ fn i8_the_issues_own_command_gives_the_same_bytes_twice() {
 
 #[test]
 fn show_prints_every_mode_with_its_cells() {
-    let folder = scratch("show");
-    let plan = folder.path("x.plan");
+    let folder = TemporaryFolder::new();
+    let plan = folder.path().join("x.plan");
     let _ = synthetic_plan(&plan).expect(0);
     let shown = json(&Answer::of(fulcrum().arg("show").arg(&plan).arg("--json")).expect(0));
     assert_eq!(shown["board"], "orin-agx");
@@ -131,8 +127,8 @@ fn show_prints_every_mode_with_its_cells() {
 
 #[test]
 fn select_answers_in_json_and_says_no_with_exit_code_1() {
-    let folder = scratch("select");
-    let plan = folder.path("x.plan");
+    let folder = TemporaryFolder::new();
+    let plan = folder.path().join("x.plan");
     let _ = synthetic_plan(&plan).expect(0);
     let training = json(&select(&plan, "--power 40 --json").expect(0));
     assert!(training["solution"]["batch"].is_null(), "{training}");
@@ -170,8 +166,8 @@ fn select_answers_in_json_and_says_no_with_exit_code_1() {
 
 #[test]
 fn i2_bad_plans_have_their_own_messages_and_exit_code_1() {
-    let folder = scratch("bad");
-    let plan = folder.path("x.plan");
+    let folder = TemporaryFolder::new();
+    let plan = folder.path().join("x.plan");
     let _ = synthetic_plan(&plan).expect(0);
     let good = std::fs::read(&plan).unwrap();
     let mut flipped = good.clone();
@@ -181,7 +177,7 @@ fn i2_bad_plans_have_their_own_messages_and_exit_code_1() {
     let end = newer.len() - 4;
     let crc = fulcrum_plan::wire::checksum(&newer[..end]);
     newer[end..].copy_from_slice(&crc.to_le_bytes());
-    let bad = folder.path("bad.plan");
+    let bad = folder.path().join("bad.plan");
     for (bytes, expected) in [
         (&good[..good.len() / 2], "truncated"),
         (b"[Unit]\nDescription=something else\n", "not a plan file"),
@@ -198,18 +194,13 @@ fn i2_bad_plans_have_their_own_messages_and_exit_code_1() {
             &["select", "--power", "30"],
             &["flash", "--to", "nowhere"],
         ] {
-            let answer = Answer::of(
-                fulcrum()
-                    .current_dir(folder.path(""))
-                    .args(command)
-                    .arg(&bad),
-            );
+            let answer = Answer::of(fulcrum().current_dir(folder.path()).args(command).arg(&bad));
             assert_eq!(answer.code, Some(1), "{command:?}: {}", answer.text());
             assert!(answer.stderr.contains(expected), "{}", answer.stderr);
         }
     }
     assert!(
-        !folder.path("nowhere").exists(),
+        !folder.path().join("nowhere").exists(),
         "nothing is written for a bad plan"
     );
 
@@ -235,8 +226,8 @@ fn i2_bad_plans_have_their_own_messages_and_exit_code_1() {
 
 #[test]
 fn plan_names_what_it_does_not_have() {
-    let folder = scratch("unknown");
-    let out = folder.path("x.plan");
+    let folder = TemporaryFolder::new();
+    let out = folder.path().join("x.plan");
     for (arguments, expected) in [
         (
             "--board orin-agx --profiles synthetic:orin-agx --train resnet19",
@@ -286,8 +277,8 @@ fn plan_names_what_it_does_not_have() {
 
 #[test]
 fn a_reader_that_has_seen_enough_is_no_error() {
-    let folder = scratch("pipe");
-    let plan = folder.path("x.plan");
+    let folder = TemporaryFolder::new();
+    let plan = folder.path().join("x.plan");
     let _ = synthetic_plan(&plan).expect(0);
     let mut child = programs::fulcrum()
         .arg("show")
