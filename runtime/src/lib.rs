@@ -5,6 +5,7 @@ pub mod board;
 pub mod data;
 pub mod engine;
 pub mod histogram;
+pub mod notify;
 pub mod queue;
 pub mod schedule;
 pub mod signal;
