@@ -11,7 +11,8 @@
 //! - [`wire`]: the bytes (frame, postcard payload, CRC-32), see `docs/plan-format.md`;
 //! - [`problem`]: the formulas of the optimization problem, here and nowhere else;
 //! - [`select`]: the look-up that turns a budget into a row of the table;
-//! - `description` and `store` (feature `std`): board descriptions in TOML, and the two slots on disk.
+//! - `description`, `durable` and `store` (feature `std`): board descriptions in TOML, files that are
+//!   never torn, and the two slots on disk.
 //!
 //! Without the feature `std` the crate is `no_std` and needs no allocator; decode, check and select
 //! neither panic nor allocate (invariant I1).
@@ -39,6 +40,8 @@ pub mod board;
 pub mod check;
 #[cfg(feature = "std")]
 pub mod description;
+#[cfg(feature = "std")]
+pub mod durable;
 pub mod mode;
 pub mod problem;
 pub mod select;

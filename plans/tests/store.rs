@@ -2,7 +2,8 @@
 
 mod sample;
 
-use fulcrum_plan::store::{Flashed, Slot, Store, StoreError, Trial, replace_file};
+use fulcrum_plan::durable::replace_file;
+use fulcrum_plan::store::{Flashed, Slot, Store, StoreError, Trial};
 use fulcrum_plan::wire::{self, DecodeError, LEN_MAX};
 use fulcrum_plan::{Board, PlanTable};
 use std::path::PathBuf;

@@ -1,7 +1,7 @@
 //! Reading and writing plan files on the workstation.
 
 use anyhow::{Context, anyhow};
-use fulcrum_plan::store::{read_limited, replace_file};
+use fulcrum_plan::durable::{read_limited, replace_file};
 use fulcrum_plan::wire::{self, DecodeError};
 use fulcrum_plan::{Board, PlanTable, description};
 use fulcrum_planner::boards;

@@ -1,6 +1,6 @@
 //! A file of samples. The format is documented in `docs/data-format.md`.
 
-use crc::{CRC_32_ISCSI, Crc};
+use fulcrum_plan::wire;
 use std::path::{Path, PathBuf};
 use std::{fmt, fs, io};
 
@@ -11,7 +11,6 @@ const CLASS: u8 = 1;
 const HEADER_BYTES: usize = 24;
 const LABEL_BYTES: usize = 8;
 const CRC_BYTES: usize = 4;
-const CRC: Crc<u32> = Crc::<u32>::new(&CRC_32_ISCSI);
 
 /// Samples and their labels, read only, all in memory: the loop must not wait for a disk.
 #[derive(Debug)]
@@ -186,7 +185,7 @@ impl Records {
         };
         let (count, elements, classes) = (field(8), field(12), field(16));
         let allowed = kind == CLASS && reserved == 0 && count > 0 && elements > 0 && classes > 0;
-        if CRC.checksum(body).to_le_bytes() != checksum || !allowed {
+        if wire::checksum(body).to_le_bytes() != checksum || !allowed {
             return Err(DataProblem::Header);
         }
         Ok(Self {
@@ -199,7 +198,7 @@ impl Records {
 
     fn check(&self, record: u32) -> Result<(), DataProblem> {
         let (body, checksum) = self.record(record).split_at(self.stride() - CRC_BYTES);
-        if CRC.checksum(body).to_le_bytes() != checksum {
+        if wire::checksum(body).to_le_bytes() != checksum {
             return Err(DataProblem::Torn { record });
         }
         let label = self.label(record);
@@ -297,11 +296,11 @@ pub(super) mod tests {
         bytes.extend((samples.len() as u32).to_le_bytes());
         bytes.extend(elements.to_le_bytes());
         bytes.extend(classes.to_le_bytes());
-        bytes.extend(CRC.checksum(&bytes).to_le_bytes());
+        bytes.extend(wire::checksum(&bytes).to_le_bytes());
         for (label, sample) in samples {
             let mut record = label.to_le_bytes().to_vec();
             record.extend(sample.iter().flat_map(|value| value.to_le_bytes()));
-            record.extend(CRC.checksum(&record).to_le_bytes());
+            record.extend(wire::checksum(&record).to_le_bytes());
             bytes.extend(record);
         }
         bytes

@@ -20,15 +20,15 @@
 //!
 //! The file ends after the CRC; anything else is refused.
 
-use crc::{CRC_32_ISCSI, Crc};
+use fulcrum_plan::durable::replace_file;
+use fulcrum_plan::wire;
 use std::fmt;
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 const MAGIC: [u8; 4] = *b"FPRM";
 const VERSION: u16 = 1;
-const CRC: Crc<u32> = Crc::<u32>::new(&CRC_32_ISCSI);
 const HEADER_BYTES: usize = 8;
 const CRC_BYTES: usize = 4;
 
@@ -153,24 +153,10 @@ pub fn write<'a>(
     tensors: impl IntoIterator<Item = &'a [f32]>,
 ) -> Result<(), ParamsError> {
     let tensors: Vec<&[f32]> = tensors.into_iter().collect();
-    replace(path, &encode(&tensors)).map_err(|error| ParamsError {
+    replace_file(path, &encode(&tensors)).map_err(|error| ParamsError {
         path: path.to_owned(),
         problem: ParamsProblem::Io(error),
     })
-}
-
-fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(".new");
-    let beside = path.with_file_name(name);
-    let mut file = File::create(&beside)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    fs::rename(&beside, path)?;
-    let folder = path
-        .parent()
-        .filter(|folder| !folder.as_os_str().is_empty());
-    File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
 }
 
 fn encode(tensors: &[&[f32]]) -> Vec<u8> {
@@ -193,7 +179,7 @@ fn encode(tensors: &[&[f32]]) -> Vec<u8> {
     for value in tensors.iter().copied().flatten() {
         bytes.extend(value.to_le_bytes());
     }
-    bytes.extend(CRC.checksum(&bytes).to_le_bytes());
+    bytes.extend(wire::checksum(&bytes).to_le_bytes());
     bytes
 }
 
@@ -226,7 +212,7 @@ fn decode(bytes: &[u8]) -> Result<Vec<Vec<f32>>, ParamsProblem> {
         ));
     }
     let (body, checksum) = bytes.split_at(bytes.len() - CRC_BYTES);
-    if CRC.checksum(body).to_le_bytes() != checksum {
+    if wire::checksum(body).to_le_bytes() != checksum {
         return Err(ParamsProblem::Checksum);
     }
     let mut values = words(rest).map(f32::from_le_bytes);
@@ -258,7 +244,7 @@ mod tests {
             0x00, 0x00, 0x80, 0x3F, // 1.0
         ];
         assert_eq!(bytes[..20], body);
-        assert_eq!(bytes[20..], CRC.checksum(&body).to_le_bytes());
+        assert_eq!(bytes[20..], wire::checksum(&body).to_le_bytes());
     }
 
     #[test]
