@@ -24,7 +24,6 @@ use std::path::{Path, PathBuf};
 const VERSION: u16 = 1;
 /// Longest record in bytes.
 const RECORD_LEN_MAX: usize = 512;
-const CRC: crc::Crc<u32> = crc::Crc::<u32>::new(&crc::CRC_32_ISCSI);
 
 /// What the file holds: postcard, then CRC-32.
 #[derive(Debug, Serialize, Deserialize)]
