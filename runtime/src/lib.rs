@@ -3,6 +3,7 @@
 pub mod allocation;
 pub mod board;
 pub mod data;
+pub mod doctor;
 pub mod engine;
 pub mod histogram;
 pub mod notify;

@@ -22,6 +22,10 @@ const KNOWN_FOLDERS: [&str; 6] = [
     "sys/devices/17000000.gp10b/devfreq/17000000.gp10b",
 ];
 
+/// Power-gating masks beside the clocks. They are never written: changing one needs a reboot
+/// (jetson.md 4.3). Measurements hold for the masks they were made with.
+pub const GPU_MASKS: [&str; 3] = ["tpc_pg_mask", "fbp_pg_mask", "gpc_pg_mask"];
+
 /// The GPU's range.
 pub(super) const RANGE: RangeNodes = RangeNodes {
     min: Node::GpuMin,
@@ -44,7 +48,8 @@ pub(super) fn find(root: &Path, sysfs: &mut Sysfs) -> Result<Clocks, DiscoverErr
 }
 
 /// The GPU's devfreq folder: by the class, else by the known places.
-pub(super) fn find_folder(root: &Path) -> Option<PathBuf> {
+#[must_use]
+pub fn find_folder(root: &Path) -> Option<PathBuf> {
     let mut entries: Vec<PathBuf> = std::fs::read_dir(root.join("sys/class/devfreq"))
         .into_iter()
         .flatten()

@@ -314,6 +314,14 @@ impl<C: Controls> Jetson<C> {
         self.restore().map(|()| true)
     }
 
+    /// Whether a killed process left a record of original clocks ([`Self::recover`] puts them back).
+    ///
+    /// # Errors
+    /// The record cannot be read, or is damaged.
+    pub fn is_left_changed(&self) -> Result<bool, RecordError> {
+        Ok(self.owned.is_none() && self.record.load()?.is_some())
+    }
+
     /// Takes the board and records its original clocks. What a killed process recorded counts as the
     /// original, not what it left behind.
     fn own(&mut self, live: &Settings) -> Result<(), RecordError> {

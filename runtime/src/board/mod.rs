@@ -30,8 +30,10 @@ pub mod overcurrent;
 pub mod power;
 pub mod record;
 pub mod settings;
+pub mod settle;
 pub mod thermal;
 pub mod topology;
+pub mod watch;
 
 mod change;
 mod cpu;
@@ -49,6 +51,7 @@ mod sysfs;
 pub use controls::Controls;
 
 pub use emc::{EmcLock, EmcSetting};
+pub use gpu::{GPU_MASKS, find_folder as find_gpu_folder};
 pub use identity::{Identity, L4t};
 pub use jetson::{ApplyError, Effective, EmcPolicy, Jetson, Options, RestoreError};
 pub use node::{Node, NodeError};

@@ -12,6 +12,12 @@ const GATED_MILLI_C: i64 = -256_000;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct MilliCelsius(pub i32);
 
+impl core::fmt::Display for MilliCelsius {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "{:.1} °C", f64::from(self.0) / 1e3)
+    }
+}
+
 /// A board's thermal zones, open.
 #[derive(Debug)]
 pub struct Zones {

@@ -1,0 +1,101 @@
+//! `fulcrumd doctor` on folders of plain files: each defect gets its own finding and its remedy.
+
+use fulcrum::board_folder::{self, JetPack};
+use fulcrum_runtime::board::{Jetson, shipped};
+use fulcrum_runtime::doctor::{Report, Verdict};
+use fulcrum_tests::tree::{self, TemporaryFolder};
+use std::fs;
+
+fn orin() -> TemporaryFolder {
+    let folder = TemporaryFolder::new();
+    let board = shipped().iter().find(|board| board.name == "orin-agx");
+    board_folder::create(folder.path(), board.unwrap(), JetPack::Six).unwrap();
+    folder
+}
+
+fn worst<'r>(report: &'r Report, subject: &str) -> &'r fulcrum_runtime::doctor::Finding {
+    let found = report.findings.iter().filter(|f| f.subject == subject);
+    found.max_by_key(|finding| finding.verdict).unwrap()
+}
+
+#[test]
+fn a_sound_board_has_no_bad_finding_and_is_left_alone() {
+    let folder = orin();
+    let before = tree::files(folder.path());
+    let report = Report::examine(folder.path());
+    assert_eq!(report.verdict(), Verdict::Good, "{report}");
+    assert_eq!(report.board.as_deref(), Some("orin-agx"));
+    tree::assert_same(&tree::files(folder.path()), &before, "after the doctor");
+
+    let json: serde_json::Value = serde_json::from_str(&report.to_json()).unwrap();
+    assert_eq!(json["board"], "orin-agx");
+    assert_eq!(json["verdict"], "good");
+    assert_eq!(json["clocks_khz"]["gpu"][0], 306_000);
+    assert_eq!(json["clocks_khz"]["cpu"].as_array().unwrap().len(), 29);
+    assert!(json["findings"].as_array().unwrap().len() >= 7);
+    assert_eq!(json["findings"][0]["mend"], serde_json::Value::Null);
+}
+
+#[test]
+fn every_defect_is_told_with_its_remedy() {
+    type Damage = fn(&std::path::Path);
+    let cases: [(&str, Verdict, &str, Damage); 7] = [
+        (
+            "memory clock",
+            Verdict::Limited,
+            "mount -t debugfs",
+            |root| {
+                fs::remove_dir_all(root.join("sys/kernel/debug")).unwrap();
+            },
+        ),
+        ("power", Verdict::Bad, "modprobe ina3221", |root| {
+            fs::remove_file(root.join("sys/class/hwmon/hwmon0/in2_label")).unwrap();
+        }),
+        ("rival", Verdict::Limited, "stop jtop", |root| {
+            fs::create_dir_all(root.join("proc/4711")).unwrap();
+            fs::write(root.join("proc/4711/comm"), "jtop\n").unwrap();
+        }),
+        ("rival", Verdict::Limited, "RemainAfterExit=yes", |root| {
+            fs::create_dir_all(root.join("etc/systemd/system")).unwrap();
+            let unit = root.join("etc/systemd/system/nvpmodel.service");
+            fs::write(unit, "[Service]\nType=oneshot\n").unwrap();
+        }),
+        ("clocks", Verdict::Limited, "--board FILE.toml", |root| {
+            let table = "sys/class/devfreq/17000000.gpu/available_frequencies";
+            fs::write(root.join(table), "306000000 612000000\n").unwrap();
+        }),
+        (
+            "original clocks",
+            Verdict::Bad,
+            "fulcrumd restore",
+            |root| {
+                let mut board = Jetson::discover(root).unwrap();
+                let topology = board.topology();
+                let mode = fulcrum_plan::PowerMode {
+                    cores: 4,
+                    cpu_khz: topology.cpu_khz[0],
+                    gpu_khz: topology.gpu_khz[0],
+                    emc_khz: topology.emc_khz[0],
+                };
+                board.apply(&mode).unwrap();
+                let record = root.join("run/fulcrum/original-clocks");
+                let bytes = fs::read(&record).unwrap();
+                drop(board);
+                fs::write(record, bytes).unwrap();
+            },
+        ),
+        ("board", Verdict::Bad, "", |root| {
+            fs::remove_file(root.join("proc/device-tree/compatible")).unwrap();
+        }),
+    ];
+    for (subject, verdict, mend, damage) in cases {
+        let folder = orin();
+        damage(folder.path());
+        let report = Report::examine(folder.path());
+        let finding = worst(&report, subject);
+        assert_eq!(finding.verdict, verdict, "{report}");
+        let found = finding.mend.as_deref().unwrap_or_default();
+        assert!(found.contains(mend), "{subject}: {found}");
+        serde_json::from_str::<serde_json::Value>(&report.to_json()).unwrap();
+    }
+}
