@@ -4,6 +4,7 @@
 //! - [`board_folder`]: a folder that looks like a board, for the demo and for tests;
 //! - [`cli`]: the command line and its subcommands;
 //! - [`command`]: one file per subcommand;
+//! - [`nvpmodel`]: NVIDIA's named modes out of the user's `nvpmodel.conf`;
 //! - [`plan_file`]: plan files and boards by name;
 //! - [`source`]: where measurements come from, as `--profiles` names it;
 //! - [`progress`]: progress of long work;
@@ -13,6 +14,7 @@
 pub mod board_folder;
 pub mod cli;
 pub mod command;
+pub mod nvpmodel;
 pub mod plan_file;
 pub mod progress;
 pub mod source;
