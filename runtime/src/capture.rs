@@ -86,7 +86,10 @@ pub fn capture(root: &Path, to: &Path) -> io::Result<Captured> {
             format!("{}: none of a board's files is here", root.display()),
         ));
     }
-    write(&to.join("proc/sys/kernel/random/boot_id"), BOOT_ID.as_bytes())?;
+    write(
+        &to.join("proc/sys/kernel/random/boot_id"),
+        BOOT_ID.as_bytes(),
+    )?;
     write(&to.join("CAPTURE"), describe(root, &captured).as_bytes())?;
     Ok(captured)
 }

@@ -2,6 +2,7 @@
 
 pub mod allocation;
 pub mod board;
+pub mod capture;
 pub mod data;
 pub mod doctor;
 pub mod engine;
