@@ -290,6 +290,19 @@ impl Store {
     /// # Errors
     /// [`StoreError::Empty`] if nothing was flashed, [`StoreError::Plan`] if no slot can be used.
     pub fn start(&self, boards: &[Board]) -> Result<(PlanTable, Pointer), StoreError> {
+        let (plan, pointer) = self.peek(boards)?;
+        if self.pointer()? != Some(pointer) {
+            self.point(pointer)?;
+        }
+        Ok((plan, pointer))
+    }
+
+    /// What [`Store::start`] would start with, and the pointer that it would leave. Changes nothing:
+    /// a start that fails for another reason, such as a missing model, must not count as a trial.
+    ///
+    /// # Errors
+    /// As [`Store::start`].
+    pub fn peek(&self, boards: &[Board]) -> Result<(PlanTable, Pointer), StoreError> {
         let pointer = self
             .pointer()?
             .ok_or_else(|| StoreError::Empty(self.folder.clone()))?;
@@ -297,12 +310,8 @@ impl Store {
         match (loaded, pointer.trial) {
             (Ok(plan), Trial::Confirmed) => Ok((plan, pointer)),
             (Ok(plan), Trial::New) => {
-                let pointer = Pointer {
-                    trial: Trial::Tried,
-                    ..pointer
-                };
-                self.point(pointer)?;
-                Ok((plan, pointer))
+                let trial = Trial::Tried;
+                Ok((plan, Pointer { trial, ..pointer }))
             }
             (Ok(plan), Trial::Tried) if !pointer.previous => Ok((plan, pointer)),
             (Err(error), _) if !pointer.previous => Err(error),
@@ -314,7 +323,6 @@ impl Store {
                     trial: Trial::Confirmed,
                     previous: false,
                 };
-                self.point(pointer)?;
                 Ok((plan, pointer))
             }
         }

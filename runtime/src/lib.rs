@@ -1,13 +1,19 @@
 //! The lean runtime of Fulcrum.
 
 pub mod allocation;
+pub mod arrivals;
 pub mod board;
 pub mod capture;
 pub mod data;
 pub mod doctor;
 pub mod engine;
+pub mod feeder;
 pub mod histogram;
+pub mod json;
+pub mod models;
 pub mod notify;
 pub mod queue;
 pub mod schedule;
+pub mod serve;
 pub mod signal;
+pub mod telemetry;

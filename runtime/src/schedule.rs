@@ -173,6 +173,11 @@ impl Schedule {
         self.train.observe(now_ns, took_ns);
     }
 
+    /// From now on only inference runs.
+    pub const fn stop_training(&mut self) {
+        self.assignment.train_ns = None;
+    }
+
     /// Lets old measurements fade; called whenever the loop waits.
     pub const fn age(&mut self, now_ns: u64) {
         self.infer.age(now_ns);

@@ -1,0 +1,252 @@
+//! The loop: asks [`Schedule::step`] what to do, does it, and measures how long it took.
+//!
+//! One call of [`Loop::turn`] is one decision and its execution. The shell around it (a thread that parks,
+//! or a simulation that moves its clock) does the waiting.
+//!
+//! **Invariant I5**: a turn does not allocate in Rust, on success and on every error path
+//! (`tests/loop_allocation.rs`). What it needs is made by [`Loop::new`].
+
+use crate::queue::{CAPACITY, Receiver, Request};
+use crate::schedule::{Action, Assignment, Inputs, Schedule};
+use crate::telemetry::Telemetry;
+use fulcrum_plan::units::MilliRps;
+use std::fmt;
+
+/// Failures in a row after which the loop gives up training, or itself.
+pub const FAILURES_MAX: u32 = 8;
+
+/// A clock that never goes back. The loop's zero is the clock's.
+pub trait Clock {
+    /// Time since the clock's zero.
+    fn now_ns(&self) -> u64;
+}
+
+/// What runs minibatches.
+pub trait Work {
+    /// Answers requests: at most one full batch.
+    ///
+    /// # Errors
+    /// No request was answered.
+    fn infer(&mut self, requests: &[Request]) -> Result<(), WorkError>;
+
+    /// Does one training step and returns its loss.
+    ///
+    /// # Errors
+    /// The parameters are those of before.
+    fn train(&mut self) -> Result<f32, WorkError>;
+
+    /// A request will not be answered: it was dropped, or its inference failed.
+    fn give_up(&mut self, request: &Request);
+}
+
+/// Why a minibatch was not done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum WorkError {
+    /// It was cancelled.
+    Cancelled,
+    /// The engine failed with this code; the engine keeps its text.
+    Failed {
+        /// The engine's code.
+        code: i32,
+    },
+}
+
+impl fmt::Display for WorkError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Cancelled => f.write_str("cancelled"),
+            Self::Failed { code } => write!(f, "the engine failed with code {code}"),
+        }
+    }
+}
+
+impl std::error::Error for WorkError {}
+
+/// What a turn did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// A minibatch; ask again at once.
+    Worked,
+    /// A training step failed [`FAILURES_MAX`] times in a row: from now on only inference runs.
+    TrainingStopped(WorkError),
+    /// Nothing to do until this instant, or until a request arrives.
+    Wait {
+        /// When to ask again at the latest.
+        until_ns: Option<u64>,
+    },
+}
+
+/// The loop's state.
+pub struct Loop<'a, C, W> {
+    clock: &'a C,
+    work: W,
+    requests: Receiver<'a>,
+    telemetry: &'a Telemetry,
+    schedule: Schedule,
+    rate: MilliRps,
+    batch: Vec<Request>,
+    infer_failures: u32,
+    train_failures: u32,
+}
+
+impl<'a, C: Clock, W: Work> Loop<'a, C, W> {
+    /// A loop that works on an assignment at an expected arrival rate.
+    pub fn new(
+        clock: &'a C,
+        work: W,
+        requests: Receiver<'a>,
+        telemetry: &'a Telemetry,
+        assignment: Assignment,
+        rate: MilliRps,
+    ) -> Self {
+        let schedule = Schedule::new(assignment, clock.now_ns());
+        requests.admit(schedule.admissible());
+        Self {
+            clock,
+            work,
+            requests,
+            telemetry,
+            schedule,
+            rate,
+            batch: Vec::with_capacity(CAPACITY),
+            infer_failures: 0,
+            train_failures: 0,
+        }
+    }
+
+    /// The scheduler, with what was measured.
+    #[must_use]
+    pub const fn schedule(&self) -> &Schedule {
+        &self.schedule
+    }
+
+    /// What runs minibatches.
+    #[must_use]
+    pub const fn work(&self) -> &W {
+        &self.work
+    }
+
+    /// The queue's end.
+    #[must_use]
+    pub const fn requests(&self) -> &Receiver<'a> {
+        &self.requests
+    }
+
+    /// Ends the loop and hands back what runs minibatches.
+    pub fn into_work(self) -> W {
+        self.work
+    }
+
+    /// Decides once and does it. Does not allocate.
+    ///
+    /// # Errors
+    /// Inference failed [`FAILURES_MAX`] times in a row: nobody is served any more.
+    pub fn turn(&mut self) -> Result<Turn, WorkError> {
+        let now_ns = self.clock.now_ns();
+        let inputs = Inputs {
+            pending: self.requests.pending(),
+            oldest_ns: self.requests.oldest_ns(),
+            rate: self.rate,
+            switch: None,
+        };
+        match self.schedule.step(now_ns, &inputs) {
+            Action::Infer { count } => self.infer(now_ns, count),
+            Action::Train => Ok(self.train(now_ns)),
+            Action::Drop => {
+                if let Some(request) = self.requests.take() {
+                    self.work.give_up(&request);
+                    self.telemetry.dropped.add(1);
+                }
+                Ok(Turn::Worked)
+            }
+            // Asked for only where a switch was put into the inputs.
+            Action::Reselect => Ok(Turn::Worked),
+            Action::Wait { until_ns } => {
+                self.schedule.age(now_ns);
+                Ok(Turn::Wait { until_ns })
+            }
+        }
+    }
+
+    fn infer(&mut self, start_ns: u64, count: usize) -> Result<Turn, WorkError> {
+        self.batch.clear();
+        // Within the capacity that `new` reserved: the queue holds no more.
+        let requests = &mut self.requests;
+        self.batch
+            .extend(std::iter::from_fn(|| requests.take()).take(count.min(CAPACITY)));
+        let result = self.work.infer(&self.batch);
+        let now_ns = self.clock.now_ns();
+        let took_ns = now_ns.saturating_sub(start_ns);
+        self.schedule.observe_infer(now_ns, took_ns);
+        self.requests.admit(self.schedule.admissible());
+        self.telemetry.infer.record(took_ns);
+        self.telemetry.batches.add(1);
+        match result {
+            Ok(()) => {
+                self.infer_failures = 0;
+                self.count_answers(now_ns);
+                Ok(Turn::Worked)
+            }
+            Err(error) => {
+                for request in &self.batch {
+                    self.work.give_up(request);
+                }
+                self.telemetry.failed.add(self.batch.len() as u64);
+                self.infer_failures += 1;
+                if self.infer_failures >= FAILURES_MAX {
+                    return Err(error);
+                }
+                Ok(Turn::Worked)
+            }
+        }
+    }
+
+    fn count_answers(&self, now_ns: u64) {
+        let serving = self.schedule.assignment().serving;
+        let budget_ns = serving.map_or(u64::MAX, |serving| serving.budget_ns);
+        let mut late = 0;
+        for request in &self.batch {
+            let latency_ns = now_ns.saturating_sub(request.arrival_ns);
+            self.telemetry.latency.record(latency_ns);
+            late += u64::from(latency_ns > budget_ns);
+        }
+        self.telemetry.served.add(self.batch.len() as u64);
+        self.telemetry.late.add(late);
+    }
+
+    fn train(&mut self, start_ns: u64) -> Turn {
+        let result = self.work.train();
+        let now_ns = self.clock.now_ns();
+        match result {
+            Ok(loss) => {
+                let took_ns = now_ns.saturating_sub(start_ns);
+                self.schedule.observe_train(now_ns, took_ns);
+                self.telemetry.train.record(took_ns);
+                if self.telemetry.steps.get() == 0 {
+                    self.telemetry.loss_first.set(loss);
+                }
+                self.telemetry.loss_last.set(loss);
+                self.telemetry.steps.add(1);
+                self.train_failures = 0;
+                Turn::Worked
+            }
+            Err(error) => {
+                self.telemetry.steps_lost.add(1);
+                // A cancelled step says nothing about the engine's health.
+                if error != WorkError::Cancelled {
+                    self.train_failures += 1;
+                }
+                if self.train_failures < FAILURES_MAX {
+                    return Turn::Worked;
+                }
+                self.train_failures = 0;
+                self.schedule.stop_training();
+                Turn::TrainingStopped(error)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
