@@ -1,0 +1,502 @@
+//! The command line of `fulcrumd`, read by hand: the runtime carries no parser.
+//!
+//! Every error names the option, the value, what is allowed, and where to read on.
+
+use fulcrum_plan::units::{MicroSec, MilliRps, MilliWatt};
+use fulcrum_runtime::arrivals::Process;
+use fulcrum_runtime::schedule::Overload;
+use std::ffi::OsString;
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// What `fulcrumd --help` prints.
+pub const HELP: &str = "\
+fulcrumd: sets a board's clocks from a plan, serves inference and trains in between
+
+Usage:
+  fulcrumd run (--plan FILE | --plan-dir DIR) --power W [options]
+  fulcrumd restore [--sysfs-root DIR] [--state-dir DIR]
+  fulcrumd version
+
+run: select the plan's best mode for the budgets, apply it, and work until stopped
+  --plan FILE            plan file
+  --plan-dir DIR         folder that `fulcrum flash` wrote to
+  --power W              power budget in watts, 0.1 to 1000
+  --latency-ms L         latency budget from arrival to answer, 0.1 to 600000; with --rate
+  --rate R               requests per second, 0.001 to 1000000; with --latency-ms
+  --infer MODEL.onnx     inference model (needs --latency-ms, --rate and --data)
+  --train STEP.onnx      training step, its parameters beside it (needs --data)
+  --data FILE            labelled samples
+  --lr X                 learning rate, above 0 to 10 (default 0.05)
+  --checkpoint FILE      where the trained parameters are written at the end; read at the start if it exists
+  --intra-op-threads N   threads of one operator, 1 to 64 (default 1)
+  --arrivals NAME        constant or poisson (default constant)
+  --overload NAME        reject-newest or drop-late (default reject-newest)
+  --seed N               seed of arrivals and of the samples' order (default 1)
+  --duration-s S         stop after this time, 0.1 to 31536000 (default: until a signal)
+  --sysfs-root DIR       root of the board's files (default /)
+  --state-dir DIR        folder for the record of the original clocks (default run/fulcrum below the root)
+  --board NAME           refuse to run on any other board
+  --onnxruntime PATH     ONNX Runtime library
+  --json                 events as JSON, one object per line, on standard output
+
+restore: put back the clocks that a killed fulcrumd left changed
+
+Exit codes: 0 done, 1 the answer is no (bad plan, other board, no solution), 2 usage or I/O
+";
+
+/// A command line that is not understood.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UsageError(String);
+
+impl fmt::Display for UsageError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} (see `fulcrumd --help`)", self.0)
+    }
+}
+
+impl std::error::Error for UsageError {}
+
+fn usage<T>(message: impl Into<String>) -> Result<T, UsageError> {
+    Err(UsageError(message.into()))
+}
+
+/// What to do.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Command {
+    /// Print the help.
+    Help,
+    /// Print the version.
+    Version,
+    /// Work.
+    Run(Box<Run>),
+    /// Put back the clocks that a killed process left.
+    Restore(BoardOptions),
+}
+
+/// Where the plan comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PlanSource {
+    /// A file.
+    File(PathBuf),
+    /// A folder with two slots.
+    Folder(PathBuf),
+}
+
+/// Which board, and where its files are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BoardOptions {
+    /// `--sysfs-root`.
+    pub sysfs_root: PathBuf,
+    /// `--state-dir`.
+    pub state_dir: Option<PathBuf>,
+    /// `--board`.
+    pub name: Option<String>,
+}
+
+/// The latency budget and the rate it holds for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Service {
+    /// `--latency-ms`.
+    pub latency_us: MicroSec,
+    /// `--rate`.
+    pub rate: MilliRps,
+}
+
+/// Options of `fulcrumd run`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Run {
+    /// `--plan` or `--plan-dir`.
+    pub plan: PlanSource,
+    /// `--power`.
+    pub power_mw: MilliWatt,
+    /// `--latency-ms` and `--rate`.
+    pub service: Option<Service>,
+    /// `--infer`.
+    pub infer: Option<PathBuf>,
+    /// `--train`.
+    pub train: Option<PathBuf>,
+    /// `--data`.
+    pub data: Option<PathBuf>,
+    /// `--lr`.
+    pub learning_rate: f32,
+    /// `--checkpoint`.
+    pub checkpoint: Option<PathBuf>,
+    /// `--intra-op-threads`.
+    pub intra_op_threads: u16,
+    /// `--arrivals`.
+    pub arrivals: Process,
+    /// `--overload`.
+    pub overload: Overload,
+    /// `--seed`.
+    pub seed: u64,
+    /// `--duration-s`.
+    pub duration: Option<Duration>,
+    /// `--onnxruntime`.
+    pub onnxruntime: Option<PathBuf>,
+    /// `--json`.
+    pub json: bool,
+    /// The board.
+    pub board: BoardOptions,
+}
+
+/// Options with a value, and switches, as given.
+struct Given {
+    command: &'static str,
+    options: Vec<(String, Option<OsString>)>,
+}
+
+const SWITCHES: [&str; 1] = ["--json"];
+
+impl Given {
+    /// Reads `--name value`, `--name=value` and switches; refuses what the command does not have.
+    fn read(
+        command: &'static str,
+        known: &[&str],
+        arguments: impl Iterator<Item = OsString>,
+    ) -> Result<Self, UsageError> {
+        let mut options: Vec<(String, Option<OsString>)> = Vec::new();
+        let mut arguments = arguments;
+        while let Some(argument) = arguments.next() {
+            let Some(text) = argument.to_str().filter(|text| text.starts_with("--")) else {
+                return usage(format!(
+                    "`{}` is not an option of `fulcrumd {command}`",
+                    argument.display()
+                ));
+            };
+            let (name, attached) = match text.split_once('=') {
+                Some((name, value)) => (name, Some(OsString::from(value))),
+                None => (text, None),
+            };
+            if !known.contains(&name) {
+                return usage(format!("unknown option `{name}` of `fulcrumd {command}`"));
+            }
+            if options.iter().any(|(given, _)| given == name) {
+                return usage(format!("`{name}` is given twice"));
+            }
+            let value = match (SWITCHES.contains(&name), attached) {
+                (true, None) => None,
+                (true, Some(_)) => return usage(format!("`{name}` takes no value")),
+                (false, Some(value)) => Some(value),
+                (false, None) => match arguments.next() {
+                    Some(value) => Some(value),
+                    None => return usage(format!("`{name}` needs a value")),
+                },
+            };
+            options.push((name.to_owned(), value));
+        }
+        Ok(Self { command, options })
+    }
+
+    fn has(&self, name: &str) -> bool {
+        self.options.iter().any(|(given, _)| given == name)
+    }
+
+    fn value(&self, name: &str) -> Option<&OsString> {
+        let found = self.options.iter().find(|(given, _)| given == name);
+        found.and_then(|(_, value)| value.as_ref())
+    }
+
+    fn path(&self, name: &str) -> Option<PathBuf> {
+        self.value(name).map(PathBuf::from)
+    }
+
+    /// The value that `read` makes of the text, or an error that names what is allowed.
+    fn parsed<T>(
+        &self,
+        name: &str,
+        allowed: &str,
+        read: impl Fn(&str) -> Option<T>,
+    ) -> Result<Option<T>, UsageError> {
+        let Some(value) = self.value(name) else {
+            return Ok(None);
+        };
+        match value.to_str().and_then(read) {
+            Some(parsed) => Ok(Some(parsed)),
+            None => usage(format!("{name} {}: allowed is {allowed}", value.display())),
+        }
+    }
+
+    /// A decimal number in a range.
+    fn number(&self, name: &str, low: f64, high: f64) -> Result<Option<f64>, UsageError> {
+        self.parsed(name, &format!("a number from {low} to {high}"), |text| {
+            let number = text.parse::<f64>().ok()?;
+            (low..=high).contains(&number).then_some(number)
+        })
+    }
+
+    fn required<T>(&self, name: &str, value: Option<T>) -> Result<T, UsageError> {
+        match value {
+            Some(value) => Ok(value),
+            None => usage(format!("`fulcrumd {}` needs {name}", self.command)),
+        }
+    }
+}
+
+const RUN_OPTIONS: [&str; 20] = [
+    "--plan",
+    "--plan-dir",
+    "--power",
+    "--latency-ms",
+    "--rate",
+    "--infer",
+    "--train",
+    "--data",
+    "--lr",
+    "--checkpoint",
+    "--intra-op-threads",
+    "--arrivals",
+    "--overload",
+    "--seed",
+    "--duration-s",
+    "--sysfs-root",
+    "--state-dir",
+    "--board",
+    "--onnxruntime",
+    "--json",
+];
+
+const RESTORE_OPTIONS: [&str; 2] = ["--sysfs-root", "--state-dir"];
+
+/// Reads a command line without the program's name.
+///
+/// # Errors
+/// What is not understood, out of range, missing, or does not go together.
+pub fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Command, UsageError> {
+    let mut arguments = arguments.peekable();
+    let Some(command) = arguments.next() else {
+        return usage("no command given");
+    };
+    let wants_help = |argument: &OsString| argument == "--help" || argument == "-h";
+    match command.to_str() {
+        Some("--help" | "-h" | "help") => return Ok(Command::Help),
+        Some("--version" | "-V" | "version") => return Ok(Command::Version),
+        _ => {}
+    }
+    let rest: Vec<OsString> = arguments.collect();
+    if rest.iter().any(wants_help) {
+        return Ok(Command::Help);
+    }
+    match command.to_str() {
+        Some("run") => {
+            let given = Given::read("run", &RUN_OPTIONS, rest.into_iter())?;
+            Ok(Command::Run(Box::new(run(&given)?)))
+        }
+        Some("restore") => {
+            let given = Given::read("restore", &RESTORE_OPTIONS, rest.into_iter())?;
+            Ok(Command::Restore(board(&given)?))
+        }
+        _ => usage(format!("unknown command `{}`", command.display())),
+    }
+}
+
+fn board(given: &Given) -> Result<BoardOptions, UsageError> {
+    Ok(BoardOptions {
+        sysfs_root: given.path("--sysfs-root").unwrap_or_else(|| "/".into()),
+        state_dir: given.path("--state-dir"),
+        name: given.parsed("--board", "a board's name, such as orin-agx", |text| {
+            (!text.is_empty()).then(|| text.to_owned())
+        })?,
+    })
+}
+
+fn run(given: &Given) -> Result<Run, UsageError> {
+    let plan = match (given.path("--plan"), given.path("--plan-dir")) {
+        (Some(file), None) => PlanSource::File(file),
+        (None, Some(folder)) => PlanSource::Folder(folder),
+        (None, None) => return usage("`fulcrumd run` needs --plan FILE or --plan-dir DIR"),
+        (Some(_), Some(_)) => return usage("give --plan or --plan-dir, not both"),
+    };
+    let power_w = given.number("--power", 0.1, 1000.0)?;
+    let power_w = given.required("--power W", power_w)?;
+    let options = Run {
+        plan,
+        power_mw: given.required("--power W", MilliWatt::budget_w(power_w))?,
+        service: service(given)?,
+        infer: given.path("--infer"),
+        train: given.path("--train"),
+        data: given.path("--data"),
+        learning_rate: learning_rate(given)?,
+        checkpoint: given.path("--checkpoint"),
+        intra_op_threads: given
+            .parsed("--intra-op-threads", "a whole number from 1 to 64", |text| {
+                text.parse().ok().filter(|count| (1..=64).contains(count))
+            })?
+            .unwrap_or(1),
+        arrivals: given
+            .parsed("--arrivals", "constant or poisson", Process::from_name)?
+            .unwrap_or(Process::Constant),
+        overload: given
+            .parsed("--overload", "reject-newest or drop-late", overload)?
+            .unwrap_or_default(),
+        seed: given
+            .parsed("--seed", "a whole number from 0 to 2^64 - 1", |text| {
+                text.parse().ok()
+            })?
+            .unwrap_or(1),
+        duration: given
+            .number("--duration-s", 0.1, 31_536_000.0)?
+            .map(Duration::from_secs_f64),
+        onnxruntime: given.path("--onnxruntime"),
+        json: given.has("--json"),
+        board: board(given)?,
+    };
+    check_together(&options)?;
+    Ok(options)
+}
+
+fn service(given: &Given) -> Result<Option<Service>, UsageError> {
+    let latency_ms = given.number("--latency-ms", 0.1, 600_000.0)?;
+    let rate = given.number("--rate", 0.001, 1_000_000.0)?;
+    match (
+        latency_ms.and_then(MicroSec::budget_ms),
+        rate.and_then(MilliRps::per_second),
+    ) {
+        (None, None) => Ok(None),
+        (Some(latency_us), Some(rate)) => Ok(Some(Service { latency_us, rate })),
+        (Some(_), None) => usage("--latency-ms needs --rate: requests per second"),
+        (None, Some(_)) => usage("--rate needs --latency-ms: the latency budget"),
+    }
+}
+
+fn learning_rate(given: &Given) -> Result<f32, UsageError> {
+    let rate = given.parsed("--lr", "a number above 0, at most 10", |text| {
+        let rate = text.parse::<f32>().ok()?;
+        (rate > 0.0 && rate <= 10.0).then_some(rate)
+    })?;
+    Ok(rate.unwrap_or(0.05))
+}
+
+fn overload(name: &str) -> Option<Overload> {
+    match name {
+        "reject-newest" => Some(Overload::RejectNewest),
+        "drop-late" => Some(Overload::DropLate),
+        _ => None,
+    }
+}
+
+/// Options that need each other.
+fn check_together(options: &Run) -> Result<(), UsageError> {
+    if options.infer.is_some() && options.service.is_none() {
+        return usage("--infer needs --latency-ms and --rate");
+    }
+    let model = options.infer.as_ref().map(|_| "--infer");
+    let model = model.or(options.train.as_ref().map(|_| "--train"));
+    match model {
+        Some(model) if options.data.is_none() => usage(format!("{model} needs --data FILE")),
+        None if options.data.is_some() => usage("--data needs --infer or --train"),
+        _ if options.checkpoint.is_some() && options.train.is_none() => {
+            usage("--checkpoint needs --train")
+        }
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(line: &str) -> Result<Command, UsageError> {
+        parse(line.split_whitespace().map(OsString::from))
+    }
+
+    fn message(line: &str) -> String {
+        parsed(line).unwrap_err().to_string()
+    }
+
+    fn run_of(line: &str) -> Run {
+        match parsed(line) {
+            Ok(Command::Run(run)) => *run,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_full_command_line_is_read() {
+        let run = run_of(
+            "run --plan-dir d --power 30 --latency-ms=500 --rate 60 --infer m.onnx --train s.onnx \
+             --data r.bin --lr 0.1 --intra-op-threads 2 --arrivals poisson --seed 9 --duration-s 1.5 \
+             --sysfs-root /tree --overload drop-late --json",
+        );
+        assert_eq!(run.plan, PlanSource::Folder("d".into()));
+        assert_eq!(run.power_mw, MilliWatt(30_000));
+        let service = run.service.unwrap();
+        assert_eq!(service.latency_us, MicroSec(500_000));
+        assert_eq!(service.rate, MilliRps(60_000));
+        assert_eq!(run.arrivals, Process::Poisson);
+        assert_eq!(run.overload, Overload::DropLate);
+        assert_eq!(run.duration, Some(Duration::from_millis(1500)));
+        assert_eq!((run.seed, run.intra_op_threads, run.json), (9, 2, true));
+        assert_eq!(run.board.sysfs_root, PathBuf::from("/tree"));
+    }
+
+    #[test]
+    fn defaults_are_those_of_the_help() {
+        let run = run_of("run --plan x.plan --power 30");
+        assert_eq!(run.board.sysfs_root, PathBuf::from("/"));
+        assert_eq!((run.seed, run.intra_op_threads), (1, 1));
+        assert_eq!((run.service, run.duration, run.json), (None, None, false));
+        for option in RUN_OPTIONS {
+            assert!(HELP.contains(option), "{option}");
+        }
+    }
+
+    #[test]
+    fn every_value_out_of_range_names_the_option_the_value_and_the_range() {
+        for (option, value, range) in [
+            ("--power", "0", "0.1 to 1000"),
+            ("--power", "NaN", "0.1 to 1000"),
+            ("--power", "much", "0.1 to 1000"),
+            ("--latency-ms", "-1", "0.1 to 600000"),
+            ("--rate", "0", "0.001 to 1000000"),
+            ("--lr", "11", "above 0, at most 10"),
+            ("--intra-op-threads", "0", "1 to 64"),
+            ("--arrivals", "bursty", "constant or poisson"),
+            ("--overload", "panic", "reject-newest or drop-late"),
+            ("--seed", "-4", "0 to 2^64 - 1"),
+            ("--duration-s", "inf", "0.1 to 31536000"),
+        ] {
+            let rest = if option == "--power" { "" } else { "--power 30 " };
+            let message = message(&format!("run --plan p {rest}{option} {value}"));
+            for part in [option, value, range, "--help"] {
+                assert!(message.contains(part), "{message}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_does_not_go_together_is_refused() {
+        for (line, part) in [
+            ("", "no command"),
+            ("fly", "unknown command `fly`"),
+            ("run --power 30", "--plan FILE or --plan-dir DIR"),
+            ("run --plan p --plan-dir d --power 30", "not both"),
+            ("run --plan p", "needs --power"),
+            ("run --plan p --power", "`--power` needs a value"),
+            ("run --plan p --power 3 --power 4", "given twice"),
+            ("run --plan p --power 3 --fast", "unknown option `--fast`"),
+            ("run --plan p --power 3 now", "`now` is not an option"),
+            ("run --plan p --power 3 --json=1", "takes no value"),
+            ("run --plan p --power 3 --rate 6", "--rate needs --latency-ms"),
+            ("run --plan p --power 3 --latency-ms 6", "--latency-ms needs --rate"),
+            ("run --plan p --power 3 --infer m", "--infer needs --latency-ms"),
+            ("run --plan p --power 3 --train m", "--train needs --data"),
+            ("run --plan p --power 3 --data m", "--data needs"),
+            (
+                "run --plan p --power 3 --checkpoint c",
+                "--checkpoint needs --train",
+            ),
+            ("restore --power 3", "unknown option `--power`"),
+        ] {
+            assert!(message(line).contains(part), "{line}: {}", message(line));
+        }
+    }
+
+    #[test]
+    fn help_and_version_need_nothing_else() {
+        assert_eq!(parsed("--help"), Ok(Command::Help));
+        assert_eq!(parsed("run --help"), Ok(Command::Help));
+        assert_eq!(parsed("version"), Ok(Command::Version));
+    }
+}
