@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 /// What `fulcrumd --help` prints.
-pub const HELP: &str = "\
+pub(crate) const HELP: &str = "\
 fulcrumd: sets a board's clocks from a plan, serves inference and trains in between
 
 Usage:
@@ -48,7 +48,7 @@ Exit codes: 0 done, 1 the answer is no (bad plan, other board, no solution), 2 u
 
 /// A command line that is not understood.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct UsageError(String);
+pub(crate) struct UsageError(String);
 
 impl fmt::Display for UsageError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -64,7 +64,7 @@ fn usage<T>(message: impl Into<String>) -> Result<T, UsageError> {
 
 /// What to do.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Command {
+pub(crate) enum Command {
     /// Print the help.
     Help,
     /// Print the version.
@@ -77,7 +77,7 @@ pub enum Command {
 
 /// Where the plan comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum PlanSource {
+pub(crate) enum PlanSource {
     /// A file.
     File(PathBuf),
     /// A folder with two slots.
@@ -86,59 +86,59 @@ pub enum PlanSource {
 
 /// Which board, and where its files are.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BoardOptions {
+pub(crate) struct BoardOptions {
     /// `--sysfs-root`.
-    pub sysfs_root: PathBuf,
+    pub(crate) sysfs_root: PathBuf,
     /// `--state-dir`.
-    pub state_dir: Option<PathBuf>,
+    pub(crate) state_dir: Option<PathBuf>,
     /// `--board`.
-    pub name: Option<String>,
+    pub(crate) name: Option<String>,
 }
 
 /// The latency budget and the rate it holds for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Service {
+pub(crate) struct Service {
     /// `--latency-ms`.
-    pub latency_us: MicroSec,
+    pub(crate) latency_us: MicroSec,
     /// `--rate`.
-    pub rate: MilliRps,
+    pub(crate) rate: MilliRps,
 }
 
 /// Options of `fulcrumd run`.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Run {
+pub(crate) struct Run {
     /// `--plan` or `--plan-dir`.
-    pub plan: PlanSource,
+    pub(crate) plan: PlanSource,
     /// `--power`.
-    pub power_mw: MilliWatt,
+    pub(crate) power_mw: MilliWatt,
     /// `--latency-ms` and `--rate`.
-    pub service: Option<Service>,
+    pub(crate) service: Option<Service>,
     /// `--infer`.
-    pub infer: Option<PathBuf>,
+    pub(crate) infer: Option<PathBuf>,
     /// `--train`.
-    pub train: Option<PathBuf>,
+    pub(crate) train: Option<PathBuf>,
     /// `--data`.
-    pub data: Option<PathBuf>,
+    pub(crate) data: Option<PathBuf>,
     /// `--lr`.
-    pub learning_rate: f32,
+    pub(crate) learning_rate: f32,
     /// `--checkpoint`.
-    pub checkpoint: Option<PathBuf>,
+    pub(crate) checkpoint: Option<PathBuf>,
     /// `--intra-op-threads`.
-    pub intra_op_threads: u16,
+    pub(crate) intra_op_threads: u16,
     /// `--arrivals`.
-    pub arrivals: Process,
+    pub(crate) arrivals: Process,
     /// `--overload`.
-    pub overload: Overload,
+    pub(crate) overload: Overload,
     /// `--seed`.
-    pub seed: u64,
+    pub(crate) seed: u64,
     /// `--duration-s`.
-    pub duration: Option<Duration>,
+    pub(crate) duration: Option<Duration>,
     /// `--onnxruntime`.
-    pub onnxruntime: Option<PathBuf>,
+    pub(crate) onnxruntime: Option<PathBuf>,
     /// `--json`.
-    pub json: bool,
+    pub(crate) json: bool,
     /// The board.
-    pub board: BoardOptions,
+    pub(crate) board: BoardOptions,
 }
 
 /// Options with a value, and switches, as given.
@@ -263,7 +263,7 @@ const RESTORE_OPTIONS: [&str; 2] = ["--sysfs-root", "--state-dir"];
 ///
 /// # Errors
 /// What is not understood, out of range, missing, or does not go together.
-pub fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Command, UsageError> {
+pub(crate) fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Command, UsageError> {
     let mut arguments = arguments.peekable();
     let Some(command) = arguments.next() else {
         return usage("no command given");
@@ -320,9 +320,11 @@ fn run(given: &Given) -> Result<Run, UsageError> {
         learning_rate: learning_rate(given)?,
         checkpoint: given.path("--checkpoint"),
         intra_op_threads: given
-            .parsed("--intra-op-threads", "a whole number from 1 to 64", |text| {
-                text.parse().ok().filter(|count| (1..=64).contains(count))
-            })?
+            .parsed(
+                "--intra-op-threads",
+                "a whole number from 1 to 64",
+                |text| text.parse().ok().filter(|count| (1..=64).contains(count)),
+            )?
             .unwrap_or(1),
         arrivals: given
             .parsed("--arrivals", "constant or poisson", Process::from_name)?
@@ -457,7 +459,11 @@ mod tests {
             ("--seed", "-4", "0 to 2^64 - 1"),
             ("--duration-s", "inf", "0.1 to 31536000"),
         ] {
-            let rest = if option == "--power" { "" } else { "--power 30 " };
+            let rest = if option == "--power" {
+                ""
+            } else {
+                "--power 30 "
+            };
             let message = message(&format!("run --plan p {rest}{option} {value}"));
             for part in [option, value, range, "--help"] {
                 assert!(message.contains(part), "{message}");
@@ -478,9 +484,18 @@ mod tests {
             ("run --plan p --power 3 --fast", "unknown option `--fast`"),
             ("run --plan p --power 3 now", "`now` is not an option"),
             ("run --plan p --power 3 --json=1", "takes no value"),
-            ("run --plan p --power 3 --rate 6", "--rate needs --latency-ms"),
-            ("run --plan p --power 3 --latency-ms 6", "--latency-ms needs --rate"),
-            ("run --plan p --power 3 --infer m", "--infer needs --latency-ms"),
+            (
+                "run --plan p --power 3 --rate 6",
+                "--rate needs --latency-ms",
+            ),
+            (
+                "run --plan p --power 3 --latency-ms 6",
+                "--latency-ms needs --rate",
+            ),
+            (
+                "run --plan p --power 3 --infer m",
+                "--infer needs --latency-ms",
+            ),
             ("run --plan p --power 3 --train m", "--train needs --data"),
             ("run --plan p --power 3 --data m", "--data needs"),
             (

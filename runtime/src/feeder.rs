@@ -83,7 +83,10 @@ mod tests {
         // 500 ms at 100/s; a request every 10 ms, sent within the clock's next reading.
         assert!((40..=50).contains(&sent.len()), "{}", sent.len());
         for (request, id) in sent.iter().zip(0..) {
-            assert_eq!((request.id, request.arrival_ns), (id, (id + 1) * 10_000_000));
+            assert_eq!(
+                (request.id, request.arrival_ns),
+                (id, (id + 1) * 10_000_000)
+            );
             assert!(request.place < 3);
         }
     }

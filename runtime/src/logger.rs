@@ -29,7 +29,7 @@ impl Log for Logger {
 }
 
 /// Makes this the process's logger.
-pub fn install() {
+pub(crate) fn install() {
     // Fails only if there is one already, which then does the same service.
     let _ = log::set_logger(&Logger);
     log::set_max_level(LevelFilter::Info);

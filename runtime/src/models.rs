@@ -1,73 +1,18 @@
 //! The models of a run: what the loop's minibatches are.
 
-use crate::arrivals::Random;
-use crate::engine::{InferenceSession, Parameters, RunError, Targets, TrainingSession};
+use crate::data::{Batches, Records};
+use crate::engine::{InferenceSession, Parameters, RunError, TrainingSession};
 use crate::queue::Request;
 use crate::serve::{Work, WorkError};
 use crate::telemetry::Counter;
 
-/// Labelled samples, all of one length.
-#[derive(Clone, Copy, Debug)]
-pub struct Samples<'a> {
-    /// The samples, one after the other.
-    pub x: &'a [f32],
-    /// The class of each.
-    pub labels: &'a [i64],
-}
+/// One in so many samples, the last ones of the file, is held out: served, never trained on.
+const HELD_OUT_SHARE: u32 = 5;
 
-impl Samples<'_> {
-    /// How many there are.
-    #[must_use]
-    pub const fn count(&self) -> usize {
-        self.labels.len()
-    }
-
-    /// Values of one sample; 0 if there is none.
-    #[must_use]
-    pub fn sample_len(&self) -> usize {
-        self.x.len().checked_div(self.count()).unwrap_or(0)
-    }
-
-    /// The sample of an index modulo their count, if there are any.
-    fn get(&self, index: usize) -> Option<(&[f32], i64)> {
-        let index = index.checked_rem(self.count())?;
-        let x = self.x.chunks_exact(self.sample_len().max(1)).nth(index)?;
-        Some((x, *self.labels.get(index)?))
-    }
-}
-
-/// An order of the training samples: every epoch another permutation, from a seed.
-#[derive(Clone, Debug)]
-struct Epochs {
-    order: Vec<usize>,
-    next: usize,
-    random: Random,
-}
-
-impl Epochs {
-    fn new(count: usize, seed: u64) -> Self {
-        Self {
-            order: (0..count).collect(),
-            next: 0,
-            random: Random::new(seed),
-        }
-    }
-
-    /// The next index: one step of a Fisher-Yates shuffle. 0 if there are no samples.
-    fn next(&mut self) -> usize {
-        if self.next >= self.order.len() {
-            self.next = 0;
-        }
-        let left = self.order.len() - self.next;
-        let chosen = self.random.below(left as u64);
-        let chosen = self.next + usize::try_from(chosen).unwrap_or(0);
-        if chosen >= self.order.len() {
-            return 0;
-        }
-        self.order.swap(self.next, chosen);
-        self.next += 1;
-        self.order[self.next - 1]
-    }
+/// Samples of a file that are trained on, and those that are held out (the rest).
+#[must_use]
+pub fn train_count(records: &Records) -> u32 {
+    records.count() - records.count() / HELD_OUT_SHARE
 }
 
 /// The sessions of a run with their samples: the loop's [`Work`].
@@ -78,33 +23,18 @@ pub struct Models<'a> {
     pub training: Option<TrainingSession>,
     /// What both share.
     pub parameters: Option<Parameters>,
-    train_set: Samples<'a>,
-    held_out: Samples<'a>,
-    epochs: Epochs,
-    correct: &'a Counter,
+    /// The samples; training takes the first [`train_count`].
+    pub batches: Batches,
+    /// Answers that were equal to the label.
+    pub correct: &'a Counter,
 }
 
-impl<'a> Models<'a> {
-    /// Sessions that train on one set of samples and serve another. A request's place is the index of its
-    /// sample; `correct` counts the answers that equal the label.
+impl Models<'_> {
+    /// How many samples are held out: a request's place is an index among these.
     #[must_use]
-    pub fn new(
-        inference: Option<InferenceSession>,
-        training: Option<TrainingSession>,
-        parameters: Option<Parameters>,
-        (train_set, held_out): (Samples<'a>, Samples<'a>),
-        seed: u64,
-        correct: &'a Counter,
-    ) -> Self {
-        Self {
-            inference,
-            training,
-            parameters,
-            train_set,
-            held_out,
-            epochs: Epochs::new(train_set.count(), seed),
-            correct,
-        }
+    pub fn held_out_count(&self) -> u32 {
+        let records = self.batches.records();
+        records.count() - train_count(records)
     }
 
     /// Share of the held-out samples whose answer equals the label; `None` without inference or samples.
@@ -116,16 +46,17 @@ impl<'a> Models<'a> {
         let Some(inference) = &mut self.inference else {
             return Ok(None);
         };
-        let batch = inference.batch() as usize;
+        let records = self.batches.records();
         let mut correct = 0;
-        for first in (0..self.held_out.count()).step_by(batch) {
-            let indices = first..self.held_out.count().min(first + batch);
-            let parameters = self.parameters.as_ref();
-            correct += answer(inference, parameters, self.held_out, indices)?;
+        let mut first = train_count(records);
+        while first < records.count() {
+            let end = first.saturating_add(inference.batch()).min(records.count());
+            correct += answer(inference, self.parameters.as_ref(), records, first..end)?;
+            first = end;
         }
-        let count = self.held_out.count();
-        #[expect(clippy::cast_precision_loss, reason = "far below 2^53 samples")]
-        Ok((count > 0).then(|| correct as f64 / count as f64))
+        let count = self.held_out_count();
+        #[expect(clippy::cast_precision_loss, reason = "at most 2^32 samples")]
+        Ok((count > 0).then(|| correct as f64 / f64::from(count)))
     }
 }
 
@@ -133,22 +64,21 @@ impl<'a> Models<'a> {
 fn answer(
     inference: &mut InferenceSession,
     parameters: Option<&Parameters>,
-    samples: Samples<'_>,
-    indices: impl Iterator<Item = usize> + Clone,
+    records: &Records,
+    indices: impl Iterator<Item = u32> + Clone,
 ) -> Result<u64, RunError> {
-    let rows = inference.x_mut().chunks_exact_mut(samples.sample_len().max(1));
+    let rows = inference.x_mut().chunks_exact_mut(records.elements());
     for (row, index) in rows.zip(indices.clone()) {
-        if let Some((x, _)) = samples.get(index) {
-            row.copy_from_slice(x);
-        }
+        records.copy_sample(index, row);
     }
     inference.run(parameters)?;
-    let outputs = inference.logits().chunks_exact(inference.output_len().max(1));
-    let answers = outputs.map(class_of).zip(indices);
-    let right = answers.filter(|(class, index)| {
-        let label = samples.get(*index).map(|(_, label)| label);
-        label.is_some_and(|label| u64::try_from(label) == Ok(*class as u64))
-    });
+    let outputs = inference
+        .logits()
+        .chunks_exact(inference.output_len().max(1));
+    let right = outputs
+        .map(class_of)
+        .zip(indices)
+        .filter(|(class, index)| u64::try_from(records.label(*index)) == Ok(*class as u64));
     Ok(right.count() as u64)
 }
 
@@ -174,35 +104,26 @@ impl From<RunError> for WorkError {
     }
 }
 
+/// The loop asked for work that the run does not have: a mistake of the shell, not of its input.
+const NO_SESSION: WorkError = WorkError::Failed { code: -1 };
+
 impl Work for Models<'_> {
     fn infer(&mut self, requests: &[Request]) -> Result<(), WorkError> {
-        let Some(inference) = &mut self.inference else {
-            return Err(WorkError::Failed { code: -1 });
-        };
-        let indices = requests.iter().map(|request| request.place as usize);
-        let parameters = self.parameters.as_ref();
-        self.correct
-            .add(answer(inference, parameters, self.held_out, indices)?);
+        let inference = self.inference.as_mut().ok_or(NO_SESSION)?;
+        let records = self.batches.records();
+        let (first, last) = (train_count(records), records.count().saturating_sub(1));
+        let places = requests.iter().map(|request| request.place);
+        let indices = places.map(|place| first.saturating_add(place).min(last));
+        let correct = answer(inference, self.parameters.as_ref(), records, indices)?;
+        self.correct.add(correct);
         Ok(())
     }
 
     fn train(&mut self) -> Result<f32, WorkError> {
-        let (Some(training), Some(parameters)) = (&mut self.training, &mut self.parameters) else {
-            return Err(WorkError::Failed { code: -1 });
-        };
-        let (samples, epochs) = (self.train_set, &mut self.epochs);
-        let (x, mut y) = training.x_and_y_mut();
-        for (place, row) in x.chunks_exact_mut(samples.sample_len().max(1)).enumerate() {
-            let Some((sample, label)) = samples.get(epochs.next()) else {
-                break;
-            };
-            row.copy_from_slice(sample);
-            match &mut y {
-                Targets::Classes(classes) => classes[place] = label,
-                #[expect(clippy::cast_precision_loss, reason = "a class below 2^24 is exact")]
-                Targets::Values(values) => values[place] = label as f32,
-            }
-        }
+        let training = self.training.as_mut().ok_or(NO_SESSION)?;
+        let parameters = self.parameters.as_mut().ok_or(NO_SESSION)?;
+        let (x, y) = training.x_and_y_mut();
+        self.batches.fill(x, y);
         Ok(training.step(parameters)?)
     }
 
@@ -214,28 +135,6 @@ impl Work for Models<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn an_epoch_takes_every_sample_once_and_the_next_in_another_order() {
-        let mut epochs = Epochs::new(50, 3);
-        let mut epoch = || -> Vec<usize> { (0..50).map(|_| epochs.next()).collect() };
-        let (first, second) = (epoch(), epoch());
-        assert_ne!(first, second);
-        for mut order in [first, second] {
-            order.sort_unstable();
-            assert_eq!(order, (0..50).collect::<Vec<_>>());
-        }
-    }
-
-    #[test]
-    fn no_samples_are_no_panic() {
-        let empty = Samples {
-            x: &[],
-            labels: &[],
-        };
-        assert_eq!((empty.sample_len(), empty.get(3)), (0, None));
-        assert_eq!(Epochs::new(0, 1).next(), 0);
-    }
 
     #[test]
     fn the_class_is_the_largest_output_and_the_first_of_equals() {

@@ -98,7 +98,7 @@ pub struct Receiver<'a> {
     shared: &'a Shared,
 }
 
-impl Receiver<'_> {
+impl<'a> Receiver<'a> {
     /// How many wait.
     #[must_use]
     pub fn pending(&self) -> usize {
@@ -121,16 +121,28 @@ impl Receiver<'_> {
         self.shared.admissible.store(requests, Ordering::Relaxed);
     }
 
+    /// What any thread may know of the queue.
+    #[must_use]
+    pub const fn counts(&self) -> Counts<'a> {
+        Counts(self.shared)
+    }
+}
+
+/// How many requests came, for any thread.
+#[derive(Clone, Copy, Debug)]
+pub struct Counts<'a>(&'a Shared);
+
+impl Counts<'_> {
     /// How many were sent, admitted or not.
     #[must_use]
-    pub fn arrived(&self) -> u64 {
-        self.shared.arrived.load(Ordering::Relaxed)
+    pub fn arrived(self) -> u64 {
+        self.0.arrived.load(Ordering::Relaxed)
     }
 
     /// How many were not admitted.
     #[must_use]
-    pub fn rejected(&self) -> u64 {
-        self.shared.rejected.load(Ordering::Relaxed)
+    pub fn rejected(self) -> u64 {
+        self.0.rejected.load(Ordering::Relaxed)
     }
 }
 
@@ -169,8 +181,8 @@ mod tests {
         }
         assert_eq!(sender.send(request(9_999)), Err(Rejected));
         assert_eq!(receiver.take(), Some(request(0)));
-        assert_eq!(receiver.rejected(), 1);
-        assert_eq!(receiver.arrived(), CAPACITY as u64 + 1);
+        assert_eq!(receiver.counts().rejected(), 1);
+        assert_eq!(receiver.counts().arrived(), CAPACITY as u64 + 1);
     }
 
     #[test]

@@ -63,8 +63,8 @@ pub struct Telemetry {
     pub steps: Counter,
     /// Training steps that were cancelled or failed; they changed nothing.
     pub steps_lost: Counter,
-    /// Changes of mode.
-    pub switches: Counter,
+    /// How often training was given up because it kept failing.
+    pub training_stopped: Counter,
     /// Time from a request's arrival to its answer.
     pub latency: Histogram,
     /// Time of an inference batch.

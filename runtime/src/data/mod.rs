@@ -21,7 +21,14 @@ impl Batches {
     /// Batches of these samples in the order that `seed` gives.
     #[must_use]
     pub fn new(records: Records, seed: u64) -> Self {
-        let order = Order::new(records.count(), seed);
+        let count = records.count();
+        Self::of_first(records, count, seed)
+    }
+
+    /// As [`Batches::new`], of the first `count` samples only: the others are kept for other uses.
+    #[must_use]
+    pub fn of_first(records: Records, count: u32, seed: u64) -> Self {
+        let order = Order::new(count.min(records.count()), seed);
         Self { records, order }
     }
 
@@ -89,6 +96,19 @@ mod tests {
         assert_ne!(seen, (0..10).collect::<Vec<u8>>(), "seed 42 shuffles");
         seen.sort_unstable();
         assert_eq!(seen, (0..10).collect::<Vec<u8>>());
+    }
+
+    #[test]
+    fn samples_that_are_kept_back_are_never_handed_out() {
+        let samples: Vec<(i64, [f32; 1])> = (0..10_u8).map(|i| (0, [f32::from(i)])).collect();
+        let records = Records::decode(encoded(1, 1, &samples)).unwrap();
+        let mut batches = Batches::of_first(records, 8, 42);
+        for _ in 0..100 {
+            let (mut x, mut y) = ([0.0], [0]);
+            batches.fill(&mut x, Targets::Classes(&mut y));
+            assert!(x[0] < 8.0, "{}", x[0]);
+        }
+        assert_eq!(batches.epoch(), 12);
     }
 
     #[test]

@@ -112,7 +112,7 @@ fn training_fills_the_gaps_and_nobody_is_late_at_a_constant_rate() {
         }
     }
     assert_eq!(
-        (telemetry.late.get(), looping.requests().rejected()),
+        (telemetry.late.get(), looping.requests().counts().rejected()),
         (0, 0)
     );
     assert!(telemetry.served.get() + 8 > next);

@@ -1,0 +1,104 @@
+//! `fulcrumd run`: everything that can fail is tried before the board is touched; then the mode is
+//! applied, the loop runs, and the board gets its clocks back, whatever ended the loop.
+
+mod prepare;
+mod report;
+mod threads;
+
+use crate::Failure;
+use crate::args::Run;
+use fulcrum_runtime::engine::{Parameters, residency};
+use fulcrum_runtime::telemetry::{Counter, Telemetry};
+use prepare::{Prepared, Workload};
+use report::{Report, Summary};
+
+/// Runs until a signal, the end of the duration, or an engine that fails for good.
+pub(crate) fn run(options: &Run) -> Result<(), Failure> {
+    let stop = fulcrum_runtime::signal::install().map_err(Failure::trouble)?;
+    let correct = Counter::default();
+    let mut prepared = prepare::prepare(options, &correct)?;
+    let accuracy_before = accuracy(&mut prepared)?;
+    let report = Report::new(options, &prepared);
+    apply(&mut prepared)?;
+    // From here on the board is changed: `Jetson` puts its clocks back when it is dropped, so also when
+    // something panics.
+    report.started();
+    if let Err(refused) = residency::keep() {
+        log::warn!("{refused}");
+    }
+    let telemetry = Telemetry::default();
+    let outcome = match prepared.workload.take() {
+        Some(Workload { models, assignment }) => {
+            let job = threads::Job {
+                options,
+                assignment,
+                store: prepared.store.as_ref(),
+                report: &report,
+                telemetry: &telemetry,
+                stop,
+            };
+            let (outcome, models) = threads::work(&job, models);
+            prepared.workload = Some(Workload { models, assignment });
+            outcome
+        }
+        None => threads::hold(options, prepared.store.as_ref(), stop),
+    };
+    let restored = prepared.board.restore();
+    if let Some(error) = restored.as_ref().err() {
+        log::error!("{error}; `fulcrumd restore` tries again");
+    }
+    let saved = checkpoint(options, &prepared);
+    let summary = Summary {
+        telemetry: &telemetry,
+        correct: correct.get(),
+        outcome: &outcome,
+        accuracy_before,
+        accuracy_after: accuracy(&mut prepared)?,
+        restored: restored.is_ok(),
+    };
+    report.summary(&summary);
+    saved?;
+    restored.map_err(Failure::trouble)?;
+    match outcome.failure {
+        Some(error) => Err(Failure::trouble(format!(
+            "inference failed {} times in a row: {error}",
+            fulcrum_runtime::serve::FAILURES_MAX
+        ))),
+        None => Ok(()),
+    }
+}
+
+fn accuracy(prepared: &mut Prepared<'_>) -> Result<Option<f64>, Failure> {
+    let models = prepared
+        .workload
+        .as_mut()
+        .map(|workload| &mut workload.models);
+    let accuracy = models.map(|models| models.accuracy()).transpose();
+    Ok(accuracy.map_err(Failure::trouble)?.flatten())
+}
+
+/// Takes the plan on trial, and sets the mode.
+fn apply(prepared: &mut Prepared<'_>) -> Result<(), Failure> {
+    if let Some(store) = &prepared.store {
+        let boards = std::slice::from_ref(&prepared.board.identity().board);
+        store.start(boards).map_err(Failure::trouble)?;
+    }
+    let board = &mut prepared.board;
+    if board.recover().map_err(Failure::trouble)? {
+        log::warn!("a process before this one was killed: its clocks were put back first");
+    }
+    let applied = board.apply(&prepared.solution.mode);
+    let applied = applied.map_err(Failure::trouble)?;
+    log::info!("mode applied: {}", applied.effective);
+    Ok(())
+}
+
+/// Writes the trained parameters, if asked to.
+fn checkpoint(options: &Run, prepared: &Prepared<'_>) -> Result<(), Failure> {
+    let workload = prepared.workload.as_ref();
+    let parameters: Option<&Parameters> = workload.and_then(|w| w.models.parameters.as_ref());
+    match (&options.checkpoint, &options.train, parameters) {
+        (Some(path), Some(_), Some(parameters)) => parameters.save(path).map_err(Failure::trouble),
+        _ => Ok(()),
+    }
+}

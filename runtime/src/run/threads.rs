@@ -1,0 +1,204 @@
+//! The threads of a run: the loop on this one, beside it the feeder and the reporter.
+
+use super::report::Report;
+use crate::args::Run;
+use fulcrum_plan::store::Store;
+use fulcrum_plan::units::MilliRps;
+use fulcrum_runtime::allocation;
+use fulcrum_runtime::arrivals::Arrivals;
+use fulcrum_runtime::feeder;
+use fulcrum_runtime::models::Models;
+use fulcrum_runtime::queue::{Counts, Ring};
+use fulcrum_runtime::schedule::Assignment;
+use fulcrum_runtime::serve::{Clock, Loop, Turn, WorkError};
+use fulcrum_runtime::telemetry::Telemetry;
+use nix::sys::resource::{UsageWho, getrusage};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Longest wait of the loop: how long a signal may go unnoticed.
+const WAIT_MAX_NS: u64 = 50_000_000;
+/// Distance of progress reports.
+const REPORT_EVERY: Duration = Duration::from_secs(1);
+/// A plan on trial is confirmed once its loop has run this long.
+const CONFIRM_AFTER: Duration = Duration::from_secs(2);
+
+/// The process's monotonic clock, zero at its creation.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Monotonic(Instant);
+
+impl Clock for Monotonic {
+    fn now_ns(&self) -> u64 {
+        u64::try_from(self.0.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    }
+}
+
+/// What the threads of a run share.
+pub(crate) struct Job<'a> {
+    pub(crate) options: &'a Run,
+    pub(crate) assignment: Assignment,
+    pub(crate) store: Option<&'a Store>,
+    pub(crate) report: &'a Report,
+    pub(crate) telemetry: &'a Telemetry,
+    pub(crate) stop: &'a AtomicBool,
+}
+
+/// How a run went, besides what the telemetry says.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Outcome {
+    pub(crate) elapsed: Duration,
+    pub(crate) rejected: u64,
+    /// Rust allocations and frees of the loop's thread while it looped.
+    pub(crate) allocations: allocation::Count,
+    /// Page faults of that thread in that time; `None` if the system does not tell.
+    pub(crate) page_faults: Option<u64>,
+    /// Why the loop gave up.
+    pub(crate) failure: Option<WorkError>,
+}
+
+/// Holds the mode until a signal or the end of the duration.
+pub(crate) fn hold(options: &Run, store: Option<&Store>, stop: &AtomicBool) -> Outcome {
+    let start = Instant::now();
+    let mut confirmed = false;
+    while !stop.load(Ordering::Relaxed) && options.duration.is_none_or(|d| start.elapsed() < d) {
+        if !confirmed && start.elapsed() >= CONFIRM_AFTER {
+            confirmed = true;
+            confirm(store);
+        }
+        thread::sleep(Duration::from_nanos(WAIT_MAX_NS));
+    }
+    Outcome {
+        elapsed: start.elapsed(),
+        ..Outcome::default()
+    }
+}
+
+/// Runs the loop, and hands the models back.
+pub(crate) fn work<'a>(job: &Job<'_>, models: Models<'a>) -> (Outcome, Models<'a>) {
+    // The kernel rounds wake-ups of ordinary threads to 50 µs otherwise (prctl(2)); refused, they are.
+    let _ = nix::sys::prctl::set_timerslack(1);
+    let clock = Monotonic(Instant::now());
+    let done = AtomicBool::new(false);
+    let mut ring = Ring::new();
+    let (sender, receiver) = ring.split();
+    let counts = receiver.counts();
+    let (rate, places) = (
+        job.options
+            .service
+            .map_or(MilliRps(0), |service| service.rate),
+        models.held_out_count(),
+    );
+    let serves = job.assignment.serving.is_some() && places > 0;
+    let looping = Loop::new(
+        &clock,
+        models,
+        receiver,
+        job.telemetry,
+        job.assignment,
+        rate,
+    );
+    let loop_thread = thread::current();
+    let seed = job.options.seed;
+    thread::scope(|scope| {
+        let reporter = scope.spawn(|| report_until(job, counts, &done));
+        if serves
+            && let Some(arrivals) = Arrivals::new(job.options.arrivals, rate, seed, clock.now_ns())
+        {
+            scope.spawn(|| {
+                feeder::feed(&clock, sender, arrivals, places, seed, &loop_thread, &done);
+            });
+        }
+        let (mut outcome, models) = turn_until(looping, &clock, job);
+        done.store(true, Ordering::Relaxed);
+        reporter.thread().unpark();
+        outcome.rejected = counts.rejected();
+        (outcome, models)
+    })
+}
+
+/// The loop itself: nothing in here allocates (invariant I5).
+fn turn_until<'a>(
+    mut looping: Loop<'_, Monotonic, Models<'a>>,
+    clock: &Monotonic,
+    job: &Job<'_>,
+) -> (Outcome, Models<'a>) {
+    let start_ns = clock.now_ns();
+    let end_ns = job.options.duration.map_or(u64::MAX, |duration| {
+        let duration_ns = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+        start_ns.saturating_add(duration_ns)
+    });
+    let mut failure = None;
+    let faults_before = page_faults();
+    let allocations_before = allocation::count();
+    while !job.stop.load(Ordering::Relaxed) {
+        let now_ns = clock.now_ns();
+        if now_ns >= end_ns {
+            break;
+        }
+        match looping.turn() {
+            Ok(Turn::Worked) => {}
+            Ok(Turn::TrainingStopped(_)) => job.telemetry.training_stopped.add(1),
+            Ok(Turn::Wait { until_ns }) => {
+                let until_ns = until_ns.unwrap_or(u64::MAX).min(end_ns);
+                let wait_ns = until_ns.saturating_sub(clock.now_ns()).min(WAIT_MAX_NS);
+                if wait_ns > 0 {
+                    thread::park_timeout(Duration::from_nanos(wait_ns));
+                }
+            }
+            Err(error) => {
+                failure = Some(error);
+                break;
+            }
+        }
+    }
+    let allocations = allocation::count().since(allocations_before);
+    let faults = page_faults().zip(faults_before);
+    let outcome = Outcome {
+        elapsed: Duration::from_nanos(clock.now_ns().saturating_sub(start_ns)),
+        rejected: 0,
+        allocations,
+        page_faults: faults.map(|(after, before)| after.saturating_sub(before)),
+        failure,
+    };
+    (outcome, looping.into_work())
+}
+
+/// Page faults of the calling thread so far, minor and major.
+fn page_faults() -> Option<u64> {
+    let usage = getrusage(UsageWho::RUSAGE_THREAD).ok()?;
+    u64::try_from(usage.minor_page_faults() + usage.major_page_faults()).ok()
+}
+
+/// Reports every second, and confirms the plan once the loop has run for a while.
+fn report_until(job: &Job<'_>, counts: Counts<'_>, done: &AtomicBool) {
+    let start = Instant::now();
+    let mut next = REPORT_EVERY;
+    let mut confirmed = false;
+    let mut training_stopped = 0;
+    while !done.load(Ordering::Relaxed) {
+        thread::park_timeout(next.saturating_sub(start.elapsed()));
+        if start.elapsed() < next {
+            continue;
+        }
+        next += REPORT_EVERY;
+        job.report.progress(start.elapsed(), job.telemetry, counts);
+        if !confirmed && start.elapsed() >= CONFIRM_AFTER {
+            confirmed = true;
+            confirm(job.store);
+        }
+        if job.telemetry.training_stopped.get() > training_stopped {
+            training_stopped = job.telemetry.training_stopped.get();
+            log::error!("training failed repeatedly and was stopped; inference goes on");
+        }
+    }
+}
+
+/// Confirms the plan on trial.
+fn confirm(store: Option<&Store>) {
+    if let Some(store) = store
+        && let Err(error) = store.confirm()
+    {
+        log::warn!("the plan could not be confirmed: {error}");
+    }
+}
