@@ -27,7 +27,8 @@ run: select the plan's best mode for the budgets, apply it, and work until stopp
   --rate R               requests per second, 0.001 to 1000000; with --latency-ms
   --infer MODEL.onnx     inference model (needs --latency-ms, --rate and --data)
   --train STEP.onnx      training step, its parameters beside it (needs --data)
-  --data FILE            labelled samples
+  --data FILE            labelled samples to train on
+  --held-out FILE        labelled samples to serve (default: the last fifth of --data, then not trained on)
   --lr X                 learning rate, above 0 to 10 (default 0.05)
   --checkpoint FILE      where the trained parameters are written at the end; read at the start if it exists
   --intra-op-threads N   threads of one operator, 1 to 64 (default 1)
@@ -119,6 +120,8 @@ pub(crate) struct Run {
     pub(crate) train: Option<PathBuf>,
     /// `--data`.
     pub(crate) data: Option<PathBuf>,
+    /// `--held-out`.
+    pub(crate) held_out: Option<PathBuf>,
     /// `--lr`.
     pub(crate) learning_rate: f32,
     /// `--checkpoint`.
@@ -234,7 +237,7 @@ impl Given {
     }
 }
 
-const RUN_OPTIONS: [&str; 20] = [
+const RUN_OPTIONS: [&str; 21] = [
     "--plan",
     "--plan-dir",
     "--power",
@@ -243,6 +246,7 @@ const RUN_OPTIONS: [&str; 20] = [
     "--infer",
     "--train",
     "--data",
+    "--held-out",
     "--lr",
     "--checkpoint",
     "--intra-op-threads",
@@ -317,6 +321,7 @@ fn run(given: &Given) -> Result<Run, UsageError> {
         infer: given.path("--infer"),
         train: given.path("--train"),
         data: given.path("--data"),
+        held_out: given.path("--held-out"),
         learning_rate: learning_rate(given)?,
         checkpoint: given.path("--checkpoint"),
         intra_op_threads: given
@@ -388,6 +393,7 @@ fn check_together(options: &Run) -> Result<(), UsageError> {
     match model {
         Some(model) if options.data.is_none() => usage(format!("{model} needs --data FILE")),
         None if options.data.is_some() => usage("--data needs --infer or --train"),
+        None if options.held_out.is_some() => usage("--held-out needs --data"),
         _ if options.checkpoint.is_some() && options.train.is_none() => {
             usage("--checkpoint needs --train")
         }

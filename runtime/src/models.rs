@@ -1,18 +1,63 @@
 //! The models of a run: what the loop's minibatches are.
 
-use crate::data::{Batches, Records};
+use crate::data::{Batches, DataError, Records};
 use crate::engine::{InferenceSession, Parameters, RunError, TrainingSession};
 use crate::queue::Request;
 use crate::serve::{Work, WorkError};
 use crate::telemetry::Counter;
+use std::path::Path;
 
-/// One in so many samples, the last ones of the file, is held out: served, never trained on.
+/// One in so many samples of a file, the last ones, is held out where no second file is given.
 const HELD_OUT_SHARE: u32 = 5;
 
-/// Samples of a file that are trained on, and those that are held out (the rest).
-#[must_use]
-pub fn train_count(records: &Records) -> u32 {
-    records.count() - records.count() / HELD_OUT_SHARE
+/// Samples that are served and never trained on.
+#[derive(Debug)]
+pub struct HeldOut {
+    records: Records,
+    /// The first of them; the file's last is theirs too.
+    first: u32,
+}
+
+impl HeldOut {
+    /// All samples of a file.
+    #[must_use]
+    pub const fn all(records: Records) -> Self {
+        Self { records, first: 0 }
+    }
+
+    /// The last fifth of a file, at least one sample.
+    #[must_use]
+    pub fn last_fifth(records: Records) -> Self {
+        let count = (records.count() / HELD_OUT_SHARE).max(1);
+        let first = records.count().saturating_sub(count);
+        Self { records, first }
+    }
+
+    /// How many samples of the same file precede them.
+    #[must_use]
+    pub const fn first(&self) -> u32 {
+        self.first
+    }
+
+    /// How many there are; at least one.
+    #[must_use]
+    pub fn count(&self) -> u32 {
+        self.records.count().saturating_sub(self.first)
+    }
+
+    /// Fails unless the samples have this many elements; `path` is for the error.
+    ///
+    /// # Errors
+    /// [`DataError`] with both numbers.
+    pub fn expect_elements(&self, expected: usize, path: &Path) -> Result<(), DataError> {
+        self.records.expect_elements(expected, path)
+    }
+
+    /// Index in the file of a place; the last one's for a place beyond it.
+    fn index(&self, place: u32) -> u32 {
+        let last = self.records.count().saturating_sub(1);
+        self.first.saturating_add(place).min(last)
+    }
 }
 
 /// The sessions of a run with their samples: the loop's [`Work`].
@@ -23,20 +68,15 @@ pub struct Models<'a> {
     pub training: Option<TrainingSession>,
     /// What both share.
     pub parameters: Option<Parameters>,
-    /// The samples; training takes the first [`train_count`].
+    /// What training takes its samples from.
     pub batches: Batches,
+    /// What is served: a request's place is an index among these.
+    pub held_out: HeldOut,
     /// Answers that were equal to the label.
     pub correct: &'a Counter,
 }
 
 impl Models<'_> {
-    /// How many samples are held out: a request's place is an index among these.
-    #[must_use]
-    pub fn held_out_count(&self) -> u32 {
-        let records = self.batches.records();
-        records.count() - train_count(records)
-    }
-
     /// Share of the held-out samples whose answer equals the label; `None` without inference or samples.
     /// Not for use while the loop runs.
     ///
@@ -46,27 +86,28 @@ impl Models<'_> {
         let Some(inference) = &mut self.inference else {
             return Ok(None);
         };
-        let records = self.batches.records();
-        let mut correct = 0;
-        let mut first = train_count(records);
-        while first < records.count() {
-            let end = first.saturating_add(inference.batch()).min(records.count());
-            correct += answer(inference, self.parameters.as_ref(), records, first..end)?;
+        let count = self.held_out.count();
+        let (mut correct, mut first) = (0, 0);
+        while first < count {
+            let end = first.saturating_add(inference.batch()).min(count);
+            let parameters = self.parameters.as_ref();
+            correct += answer(inference, parameters, &self.held_out, first..end)?;
             first = end;
         }
-        let count = self.held_out_count();
         #[expect(clippy::cast_precision_loss, reason = "at most 2^32 samples")]
         Ok((count > 0).then(|| correct as f64 / f64::from(count)))
     }
 }
 
-/// Runs one batch over samples and counts the answers that equal the label. Does not allocate.
+/// Runs one batch over held-out samples and counts the answers that equal the label. Does not allocate.
 fn answer(
     inference: &mut InferenceSession,
     parameters: Option<&Parameters>,
-    records: &Records,
-    indices: impl Iterator<Item = u32> + Clone,
+    held_out: &HeldOut,
+    places: impl Iterator<Item = u32> + Clone,
 ) -> Result<u64, RunError> {
+    let records = &held_out.records;
+    let indices = places.map(|place| held_out.index(place));
     let rows = inference.x_mut().chunks_exact_mut(records.elements());
     for (row, index) in rows.zip(indices.clone()) {
         records.copy_sample(index, row);
@@ -110,11 +151,8 @@ const NO_SESSION: WorkError = WorkError::Failed { code: -1 };
 impl Work for Models<'_> {
     fn infer(&mut self, requests: &[Request]) -> Result<(), WorkError> {
         let inference = self.inference.as_mut().ok_or(NO_SESSION)?;
-        let records = self.batches.records();
-        let (first, last) = (train_count(records), records.count().saturating_sub(1));
         let places = requests.iter().map(|request| request.place);
-        let indices = places.map(|place| first.saturating_add(place).min(last));
-        let correct = answer(inference, self.parameters.as_ref(), records, indices)?;
+        let correct = answer(inference, self.parameters.as_ref(), &self.held_out, places)?;
         self.correct.add(correct);
         Ok(())
     }

@@ -14,7 +14,7 @@ use fulcrum_runtime::data::{Batches, Records};
 use fulcrum_runtime::engine::{
     Engine, InferenceSession, Library, Parameters, SessionOptions, TrainingSession, library,
 };
-use fulcrum_runtime::models::{Models, train_count};
+use fulcrum_runtime::models::{HeldOut, Models};
 use fulcrum_runtime::queue::CAPACITY;
 use fulcrum_runtime::schedule::{Assignment, Serving};
 use fulcrum_runtime::telemetry::Counter;
@@ -174,19 +174,24 @@ fn load<'a>(
     correct: &'a Counter,
 ) -> Result<Models<'a>, Failure> {
     let data = options.data.as_deref().unwrap_or(Path::new(""));
-    let records = Records::open(data).map_err(Failure::trouble)?;
-    let fits = |x: usize, batch: u32| {
-        let elements = x / (batch.max(1) as usize);
-        records
-            .expect_elements(elements, data)
-            .map_err(Failure::trouble)
+    let open = |path: &Path| Records::open(path).map_err(Failure::trouble);
+    let records = open(data)?;
+    let (held_out, train_count) = match &options.held_out {
+        Some(path) => (HeldOut::all(open(path)?), records.count()),
+        None => {
+            let held_out = HeldOut::last_fifth(open(data)?);
+            let first = held_out.first();
+            (held_out, first)
+        }
     };
     let (training, mut parameters) = match &options.train {
         None => (None, None),
         Some(step) => {
             let (mut session, parameters) = training(options, plan, engine, step)?;
-            let batch = session.batch();
-            fits(session.x_mut().len(), batch)?;
+            let elements = session.x_mut().len() / session.batch().max(1) as usize;
+            records
+                .expect_elements(elements, data)
+                .map_err(Failure::trouble)?;
             (Some(session), Some(parameters))
         }
     };
@@ -214,17 +219,20 @@ fn load<'a>(
                 _ => InferenceSession::load(engine, model, session_options, parameters.as_ref())
                     .map_err(Failure::trouble)?,
             };
-            fits(session.sample_len(), 1)?;
+            let path = options.held_out.as_deref().unwrap_or(data);
+            held_out
+                .expect_elements(session.sample_len(), path)
+                .map_err(Failure::trouble)?;
             Some(session)
         }
         _ => None,
     };
-    let count = train_count(&records);
     Ok(Models {
         inference,
         training,
         parameters,
-        batches: Batches::of_first(records, count, options.seed),
+        batches: Batches::of_first(records, train_count, options.seed),
+        held_out,
         correct,
     })
 }

@@ -87,7 +87,7 @@ pub(crate) fn work<'a>(job: &Job<'_>, models: Models<'a>) -> (Outcome, Models<'a
         job.options
             .service
             .map_or(MilliRps(0), |service| service.rate),
-        models.held_out_count(),
+        models.held_out.count(),
     );
     let serves = job.assignment.serving.is_some() && places > 0;
     let looping = Loop::new(
