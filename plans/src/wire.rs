@@ -39,9 +39,10 @@ pub const LEN_MAX: usize = 64 * 1024;
 
 const HEADER_LEN: usize = 20;
 const CRC_LEN: usize = 4;
-const CRC: crc::Crc<u32> = crc::Crc::<u32>::new(&crc::CRC_32_ISCSI);
+/// CRC-32/ISCSI, the checksum of every format of Fulcrum, for what digests in pieces.
+pub const CRC: crc::Crc<u32> = crc::Crc::<u32>::new(&crc::CRC_32_ISCSI);
 
-/// CRC-32/ISCSI, the checksum of every format of Fulcrum.
+/// [`CRC`] of a slice.
 #[must_use]
 pub const fn checksum(bytes: &[u8]) -> u32 {
     CRC.checksum(bytes)

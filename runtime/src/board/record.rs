@@ -13,6 +13,7 @@ use super::number;
 use super::settings::Settings;
 use super::startup::read_start;
 use super::sysfs::errno;
+use fulcrum_plan::wire::CRC;
 use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
 use std::fmt;

@@ -3,9 +3,10 @@
 use crate::Failure;
 use crate::args::{PlanSource, Run, Service};
 use crate::restore::discover;
+use fulcrum_plan::durable::read_limited;
 use fulcrum_plan::problem::Demand;
 use fulcrum_plan::select::{Problem, Solution, select};
-use fulcrum_plan::store::{Store, StoreError, read_limited};
+use fulcrum_plan::store::{Store, StoreError};
 use fulcrum_plan::units::{MicroSec, MilliRps};
 use fulcrum_plan::wire::{self, DecodeError};
 use fulcrum_plan::{Board, PlanTable};
