@@ -195,36 +195,39 @@ impl Candidate {
     }
 }
 
+/// Collects the slots of one workload. `None` beyond [`BATCHES_MAX`], which no workload has; heapless'
+/// own `collect` would panic there, and the linker could not tell that it never does (I1).
+fn collect<T>(slots: impl Iterator<Item = T>) -> Option<Vec<T, BATCHES_MAX>> {
+    let mut collected = Vec::new();
+    for slot in slots {
+        collected.push(slot).ok()?;
+    }
+    Some(collected)
+}
+
 fn serving(plan: &PlanTable, workload: usize, demand: &Demand, gap: Gap) -> Option<Solution> {
-    let infer_slots: Vec<InferSlot, BATCHES_MAX> = plan
-        .slots_infer(workload)
-        .filter_map(|(slot, batch)| {
-            Some(InferSlot {
-                slot,
-                batch,
-                time_max: problem::time_infer_max(batch, demand)?,
-            })
+    let infer_slots = collect(plan.slots_infer(workload).filter_map(|(slot, batch)| {
+        Some(InferSlot {
+            slot,
+            batch,
+            time_max: problem::time_infer_max(batch, demand)?,
         })
-        .collect();
-    let step_slots: Vec<StepSlot, BATCHES_MAX> = match gap {
+    }))?;
+    let step_slots = match gap {
         Gap::Idle => Vec::new(),
         Gap::Train => {
             let (slot, batch) = plan.slot_train().zip(train_batch(plan))?;
-            core::iter::once(StepSlot {
+            collect(core::iter::once(StepSlot {
                 slot,
                 batch,
                 counts: 1,
-            })
-            .collect()
+            }))?
         }
-        Gap::Infer(other) => plan
-            .slots_infer(other)
-            .map(|(slot, batch)| StepSlot {
-                slot,
-                batch,
-                counts: batch,
-            })
-            .collect(),
+        Gap::Infer(other) => collect(plan.slots_infer(other).map(|(slot, batch)| StepSlot {
+            slot,
+            batch,
+            counts: batch,
+        }))?,
     };
     let mut scan = Scan { demand, best: None };
     // From the hungriest row down: the best is usually found early, and then spares the others most of

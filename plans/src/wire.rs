@@ -168,7 +168,11 @@ fn occurring(rows: &[Row], clock: impl Fn(&PowerMode) -> Khz) -> Option<Clocks> 
     for row in rows {
         let khz = clock(&row.mode);
         if let Err(at) = clocks.binary_search(&khz) {
-            clocks.insert(at, khz).ok()?;
+            // Not `insert`: it panics beyond the end, and no compiler knows that `at` is not.
+            clocks.push(khz).ok()?;
+            if let Some(tail @ [_, ..]) = clocks.get_mut(at..) {
+                tail.rotate_right(1);
+            }
         }
     }
     Some(clocks)
@@ -237,7 +241,7 @@ impl Payload {
         };
         let slots = plan.slot_count();
         let mut power_before = 0u32;
-        for packed in self.rows {
+        for packed in &self.rows {
             let mode = PowerMode {
                 cores: packed.cores,
                 cpu_khz: *self.cpu_khz.get(usize::from(packed.cpu_index))?,
