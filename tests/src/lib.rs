@@ -3,6 +3,7 @@
 
 pub mod golden;
 pub mod grids;
+pub mod onnxruntime;
 pub mod programs;
 pub mod recorder;
 pub mod tree;

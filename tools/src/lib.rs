@@ -2,21 +2,31 @@
 //! crate, and prints.
 //!
 //! - [`board_folder`]: a folder that looks like a board, for the demo and for tests;
+//! - [`cache`]: fulcrum's cache folder;
 //! - [`cli`]: the command line and its subcommands;
 //! - [`command`]: one file per subcommand;
+//! - [`digits`]: the data set of the demo and the tests;
+//! - [`engine_install`]: ONNX Runtime into the cache;
 //! - [`nvpmodel`]: NVIDIA's named modes out of the user's `nvpmodel.conf`;
 //! - [`plan_file`]: plan files and boards by name;
 //! - [`source`]: where measurements come from, as `--profiles` names it;
 //! - [`progress`]: progress of long work;
+//! - [`records`]: data files for the runtime;
 //! - [`table`]: aligned tables on the terminal;
-//! - [`verdict`]: how a command ends.
+//! - [`verdict`]: how a command ends;
+//! - [`wheel`]: pinned Python wheels, fetched with pip.
 
 pub mod board_folder;
+pub mod cache;
 pub mod cli;
 pub mod command;
+pub mod digits;
+pub mod engine_install;
 pub mod nvpmodel;
 pub mod plan_file;
 pub mod progress;
+pub mod records;
 pub mod source;
 pub mod table;
 pub mod verdict;
+pub mod wheel;

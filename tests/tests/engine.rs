@@ -1,0 +1,515 @@
+//! The engine with the real ONNX Runtime: goal is that training and inference are right, that nothing is
+//! allocated, and that whatever fails changes no parameter. Method: the digits model and the small graphs of
+//! `fixtures/engine`, under the counting allocator.
+
+use fulcrum_runtime::allocation::{self, Count, CountingAllocator};
+use fulcrum_runtime::data::{Batches, Records};
+use fulcrum_runtime::engine::{
+    InferenceSession, ModelError, ModelProblem, Parameters, RunError, SessionOptions, Targets,
+    TrainingSession, params,
+};
+use fulcrum_tests::onnxruntime::{self, engine};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+#[global_allocator]
+static ALLOCATOR: CountingAllocator = CountingAllocator::new();
+
+fn digits(file: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../tools/models/digits")
+        .join(file)
+}
+
+/// A fixture in a folder of the test's own, with a parameter file of these tensors beside it.
+fn fixture(name: &str, tensors: &[&[f32]]) -> PathBuf {
+    static COUNT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+    let number = COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("engine-{number}"));
+    fs::create_dir_all(&folder).unwrap();
+    let model = folder.join(name);
+    let source = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("fixtures/engine")
+        .join(name);
+    fs::copy(source, &model).unwrap();
+    params::write(&model.with_extension("params"), tensors.iter().copied()).unwrap();
+    model
+}
+
+fn load(model: &Path) -> (TrainingSession, Parameters) {
+    TrainingSession::load(engine(), model, SessionOptions::default())
+        .unwrap_or_else(|error| panic!("{error}"))
+}
+
+fn problem(model: &Path) -> ModelError {
+    let loaded = TrainingSession::load(engine(), model, SessionOptions::default());
+    loaded.err().expect("the model is wrong")
+}
+
+/// Fills a batch with numbers that depend on `step` alone.
+fn fill(training: &mut TrainingSession, step: u64) {
+    let (x, y) = training.x_and_y_mut();
+    let mut state = step.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    let mut next = || {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        (state >> 40) as f32 / (1 << 24) as f32
+    };
+    x.fill_with(&mut next);
+    match y {
+        Targets::Classes(classes) => classes.fill_with(|| (next() * 10.0) as i64),
+        Targets::Values(values) => values.fill_with(next),
+    }
+}
+
+fn bits(parameters: &Parameters) -> Vec<Vec<u32>> {
+    let tensors = parameters
+        .specs()
+        .iter()
+        .map(|spec| parameters.tensor(&spec.name).unwrap());
+    tensors
+        .map(|values| values.iter().map(|value| value.to_bits()).collect())
+        .collect()
+}
+
+fn allocations_of(work: impl FnOnce()) -> Count {
+    let before = allocation::count();
+    work();
+    allocation::count().since(before)
+}
+
+/// Share of the samples whose largest logit is that of their class.
+fn accuracy(inference: &mut InferenceSession, parameters: &Parameters, records: &Records) -> f64 {
+    let (batch, sample_len) = (inference.batch(), inference.sample_len());
+    let mut correct = 0;
+    for first in (0..records.count()).step_by(batch as usize) {
+        let samples = first..records.count().min(first + batch);
+        for (index, sample) in samples
+            .clone()
+            .zip(inference.x_mut().chunks_mut(sample_len))
+        {
+            records.copy_sample(index, sample);
+        }
+        inference.run(Some(parameters)).unwrap();
+        for (index, logits) in samples.zip(inference.logits().chunks(10)) {
+            let best =
+                (0..10_i64).max_by(|&a, &b| logits[a as usize].total_cmp(&logits[b as usize]));
+            correct += u32::from(best == Some(records.label(index)));
+        }
+    }
+    f64::from(correct) / f64::from(records.count())
+}
+
+#[test]
+fn training_on_digits_passes_95_percent_on_samples_it_never_saw() {
+    const STEPS: u32 = 3_000;
+    let files = onnxruntime::digits();
+    let (mut training, mut parameters) = load(&digits("train.onnx"));
+    let options = SessionOptions::with_batch(32);
+    let mut inference =
+        InferenceSession::load(engine(), &digits("infer.onnx"), options, Some(&parameters))
+            .unwrap();
+    let held_out = Records::open(&files.held_out).unwrap();
+    let train = Records::open(&files.train).unwrap();
+    assert_eq!(
+        (train.count(), held_out.count(), train.classes()),
+        (1500, 297, 10)
+    );
+    train
+        .expect_elements(training.sample_len(), &files.train)
+        .unwrap();
+    let before = accuracy(&mut inference, &parameters, &held_out);
+    for (rate, seed) in [(0.05, 1), (0.1, 2)] {
+        parameters.restore(&digits("train.params")).unwrap();
+        let mut batches = Batches::new(Records::open(&files.train).unwrap(), seed);
+        training.set_learning_rate(rate);
+        let mut losses = Vec::new();
+        for _ in 0..STEPS {
+            let (x, y) = training.x_and_y_mut();
+            batches.fill(x, y);
+            losses.push(training.step(&mut parameters).unwrap());
+        }
+        let mean = |losses: &[f32]| losses.iter().sum::<f32>() / losses.len() as f32;
+        let (first, last) = (mean(&losses[..50]), mean(&losses[losses.len() - 200..]));
+        let after = accuracy(&mut inference, &parameters, &held_out);
+        println!("rate {rate}: loss {first:.3} -> {last:.4}, accuracy {before:.3} -> {after:.4}");
+        assert!(
+            before < 0.3 && after > 0.95,
+            "rate {rate}, seed {seed}: {before} -> {after}"
+        );
+        assert!(
+            last < 0.1 * first,
+            "rate {rate}, seed {seed}: loss {first} -> {last}"
+        );
+    }
+}
+
+#[test]
+fn ping_pong_equals_copying_back_bit_for_bit() {
+    const STEPS: u64 = 40;
+    let (mut training, mut parameters) = load(&digits("train.onnx"));
+    training.set_learning_rate(0.2);
+    let mut losses = Vec::new();
+    for step in 0..STEPS {
+        fill(&mut training, step);
+        losses.push(training.step(&mut parameters).unwrap());
+    }
+    // The reference: every step reads the same memory, into which the result of the one before is copied.
+    let carried = Path::new(env!("CARGO_TARGET_TMPDIR")).join("copied-back.params");
+    fs::copy(digits("train.params"), &carried).unwrap();
+    let mut reference = Vec::new();
+    for (step, &loss) in (0..STEPS).zip(&losses) {
+        let (mut training, mut parameters) = load(&digits("train.onnx"));
+        parameters.restore(&carried).unwrap();
+        training.set_learning_rate(0.2);
+        fill(&mut training, step);
+        assert_eq!(
+            training.step(&mut parameters).unwrap().to_bits(),
+            loss.to_bits(),
+            "step {step}"
+        );
+        parameters.save(&carried).unwrap();
+        reference = bits(&parameters);
+    }
+    assert_eq!(bits(&parameters), reference);
+    assert_ne!(losses.first(), losses.last());
+}
+
+#[test]
+fn inference_sees_the_parameters_of_the_last_step() {
+    let (mut training, mut parameters) = load(&digits("train.onnx"));
+    let mut inference = InferenceSession::load(
+        engine(),
+        &digits("infer.onnx"),
+        SessionOptions::with_batch(16),
+        Some(&parameters),
+    )
+    .unwrap();
+    training.set_learning_rate(0.2);
+    let saved = Path::new(env!("CARGO_TARGET_TMPDIR")).join("live.params");
+    for step in 0..5 {
+        fill(&mut training, step);
+        training.step(&mut parameters).unwrap();
+        inference.x_mut().copy_from_slice(training.x_mut());
+        inference.run(Some(&parameters)).unwrap();
+        parameters.save(&saved).unwrap();
+        let (mut frozen, own) = InferenceSession::load_with_file(
+            engine(),
+            &digits("infer.onnx"),
+            SessionOptions::with_batch(16),
+            &saved,
+        )
+        .unwrap();
+        frozen.x_mut().copy_from_slice(training.x_mut());
+        frozen.run(Some(&own)).unwrap();
+        assert_eq!(inference.logits(), frozen.logits(), "after step {step}");
+        assert!(inference.logits().iter().any(|&logit| logit != 0.0));
+    }
+}
+
+#[test]
+fn tensors_are_carried_by_name_whatever_their_order() {
+    let model = fixture("several_pairs.onnx", &[&[0.0], &[0.0; 3], &[0.0]]);
+    let (mut training, mut parameters) = load(&model);
+    let names: Vec<&str> = parameters
+        .specs()
+        .iter()
+        .map(|spec| spec.name.as_str())
+        .collect();
+    assert_eq!(names, ["t", "w", "b"], "in the order of the graph's inputs");
+    training.set_learning_rate(0.1);
+    let mut loss = f32::NAN;
+    for _ in 0..500 {
+        // y = x0 + 2 x1 + 3 x2 + 4 at two points.
+        let (x, y) = training.x_and_y_mut();
+        x.copy_from_slice(&[1.0, 0.0, 1.0, 0.0, 1.0, 1.0]);
+        let Targets::Values(y) = y else {
+            panic!("float targets")
+        };
+        y.copy_from_slice(&[8.0, 9.0]);
+        loss = training.step(&mut parameters).unwrap();
+    }
+    assert!(loss < 1e-6, "loss {loss}");
+    assert_eq!(parameters.tensor("t"), Some(&[500.0][..]));
+}
+
+#[test]
+fn a_model_with_its_own_weights_needs_no_parameters() {
+    let model = fixture("own_weights.onnx", &[]);
+    let options = SessionOptions::with_batch(2);
+    let mut inference = InferenceSession::load(engine(), &model, options, None).unwrap();
+    inference
+        .x_mut()
+        .copy_from_slice(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
+    inference.run(None).unwrap();
+    assert_eq!(inference.logits(), [4.0, 5.0, 10.0, 11.0]);
+    assert_eq!(
+        (
+            inference.batch(),
+            inference.sample_len(),
+            inference.output_len()
+        ),
+        (2, 3, 2)
+    );
+    // Beside a training step too, on either side of its parameters.
+    let (mut training, mut parameters) = load(&digits("train.onnx"));
+    for _ in 0..2 {
+        training.step(&mut parameters).unwrap();
+        inference.run(Some(&parameters)).unwrap();
+        assert_eq!(inference.logits(), [4.0, 5.0, 10.0, 11.0]);
+    }
+}
+
+#[test]
+fn a_failed_step_changes_nothing() {
+    let model = fixture("fails.onnx", &[&[1.0, 2.0, 3.0, 4.0]]);
+    let (mut training, mut parameters) = load(&model);
+    training.set_learning_rate(0.5);
+    training.x_mut().fill(1.0);
+    let Targets::Classes(y) = training.y_mut() else {
+        panic!("class targets")
+    };
+    y.copy_from_slice(&[0, 9]);
+    let error = training.step(&mut parameters).unwrap_err();
+    assert!(matches!(error, RunError::Failed { .. }), "{error:?}");
+    assert!(
+        training
+            .last_error()
+            .contains("indices element out of data bounds")
+    );
+    assert_eq!(parameters.tensor("theta"), Some(&[1.0, 2.0, 3.0, 4.0][..]));
+    // And the session still works: theta - 0.5 * 8.
+    let Targets::Classes(y) = training.y_mut() else {
+        panic!("class targets")
+    };
+    y.fill(0);
+    assert_eq!(training.step(&mut parameters), Ok(-6.0));
+    assert_eq!(
+        parameters.tensor("theta"),
+        Some(&[-3.0, -2.0, -1.0, 0.0][..])
+    );
+}
+
+#[test]
+fn a_cancelled_step_changes_nothing() {
+    let start: Vec<f32> = (0..384 * 384)
+        .map(|i| ((i * 7919) % 1000) as f32 / 20_000.0)
+        .collect();
+    let model = fixture("slow.onnx", &[&start]);
+    let (mut training, mut parameters) = load(&model);
+    training.x_mut().fill(0.01);
+    training.set_learning_rate(0.001);
+    // A cancel without a running step does nothing.
+    let handle = training.cancel_handle();
+    handle.cancel();
+    let began = Instant::now();
+    training.step(&mut parameters).unwrap();
+    let whole = began.elapsed();
+    let before = bits(&parameters);
+    let mut cancelled = 0;
+    for attempt in 0..20 {
+        let canceller = thread::spawn({
+            let handle = handle.clone();
+            move || {
+                thread::sleep(whole / 4);
+                handle.cancel();
+            }
+        });
+        let began = Instant::now();
+        let result = training.step(&mut parameters);
+        let took = began.elapsed();
+        canceller.join().unwrap();
+        if result == Err(RunError::Cancelled) {
+            cancelled += 1;
+            assert_eq!(bits(&parameters), before, "attempt {attempt}");
+            assert!(
+                took < whole * 4 + Duration::from_millis(200),
+                "{took:?} of {whole:?}"
+            );
+            break;
+        }
+        // The canceller came too late on a busy machine: start again from the same values.
+        parameters.restore(&model.with_extension("params")).unwrap();
+        training.step(&mut parameters).unwrap();
+        assert_eq!(bits(&parameters), before);
+    }
+    assert_eq!(cancelled, 1, "no step of 20 could be cancelled");
+    training.step(&mut parameters).unwrap();
+    assert_ne!(
+        bits(&parameters),
+        before,
+        "the session works after a cancelled step"
+    );
+}
+
+#[test]
+fn parameters_of_another_session_are_refused() {
+    let (mut training, mut parameters) = load(&digits("train.onnx"));
+    let (_, mut others) = load(&digits("train.onnx"));
+    let options = SessionOptions::with_batch(4);
+    let mut inference =
+        InferenceSession::load(engine(), &digits("infer.onnx"), options, Some(&parameters))
+            .unwrap();
+    assert_eq!(training.step(&mut others), Err(RunError::ForeignParameters));
+    assert_eq!(
+        inference.run(Some(&others)),
+        Err(RunError::ForeignParameters)
+    );
+    assert_eq!(inference.run(None), Err(RunError::ForeignParameters));
+    assert_eq!(inference.run(Some(&parameters)), Ok(()));
+    assert!(training.step(&mut parameters).is_ok());
+}
+
+#[test]
+fn i5_runs_do_not_allocate_on_success_or_error() {
+    let (mut training, mut parameters) = load(&digits("train.onnx"));
+    let options = SessionOptions::with_batch(16);
+    let mut inference =
+        InferenceSession::load(engine(), &digits("infer.onnx"), options, Some(&parameters))
+            .unwrap();
+    let failing = fixture("fails.onnx", &[&[1.0, 2.0, 3.0, 4.0]]);
+    let (mut failing, mut failing_parameters) = load(&failing);
+    let Targets::Classes(y) = failing.y_mut() else {
+        panic!("class targets")
+    };
+    y.fill(9);
+
+    let mut batches = Batches::new(Records::open(&onnxruntime::digits().train).unwrap(), 3);
+    let success = allocations_of(|| {
+        for _ in 0..1_000 {
+            let (x, y) = training.x_and_y_mut();
+            batches.fill(x, y);
+            training.set_learning_rate(0.1);
+            training.step(&mut parameters).unwrap();
+            inference.x_mut().copy_from_slice(training.x_mut());
+            inference.run(Some(&parameters)).unwrap();
+            assert!(inference.logits()[0].is_finite());
+        }
+    });
+    assert_eq!(success, Count::default(), "1000 steps and 1000 inferences");
+
+    let failure = allocations_of(|| {
+        for _ in 0..100 {
+            let error = failing.step(&mut failing_parameters).unwrap_err();
+            assert!(matches!(error, RunError::Failed { .. }));
+            assert!(!failing.last_error().is_empty());
+            assert_eq!(inference.run(None), Err(RunError::ForeignParameters));
+        }
+    });
+    assert_eq!(failure, Count::default(), "100 failing steps");
+}
+
+#[test]
+fn i5_a_cancelled_step_does_not_allocate() {
+    let model = fixture("slow.onnx", &[&[0.001; 384 * 384]]);
+    let (mut training, mut parameters) = load(&model);
+    let handle = training.cancel_handle();
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                thread::sleep(Duration::from_micros(500));
+                handle.cancel();
+            }
+        });
+        let mut cancelled = 0;
+        let count = allocations_of(|| {
+            for _ in 0..50 {
+                cancelled += u32::from(training.step(&mut parameters) == Err(RunError::Cancelled));
+            }
+        });
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        assert!(cancelled > 0, "no step was cancelled");
+        assert_eq!(count, Count::default());
+    });
+}
+
+#[test]
+fn a_wrong_training_step_is_refused_with_what_is_wrong() {
+    let says = |name: &str, expected: &[&str]| {
+        let model = fixture(name, &[&[0.0; 4]]);
+        let error = problem(&model).to_string();
+        let expected = expected.iter().chain([&name]);
+        for &part in expected {
+            assert!(error.contains(part), "{name}: no `{part}` in: {error}");
+        }
+    };
+    says("no_lr.onnx", &["input `lr` is missing", "float32 scalar"]);
+    says("no_loss.onnx", &["output `loss` is missing"]);
+    says("no_new.onnx", &["input `theta`", "`theta.new`"]);
+    says("no_input.onnx", &["output `phi.new` has no input `phi`"]);
+    says("other_shape.onnx", &["`phi.new` has shape []", "[4]"]);
+    says("double.onnx", &["`phi` holds", "expected float32"]);
+    says("dynamic.onnx", &["dimension 0 of `phi`", "symbol `length`"]);
+    says("own_weights.onnx", &["dimension 0 of `x`", "symbol `n`"]);
+}
+
+#[test]
+fn a_batch_the_graph_does_not_have_is_refused() {
+    let options = SessionOptions::with_batch(32);
+    let error = TrainingSession::load(engine(), &digits("train.onnx"), options)
+        .err()
+        .unwrap();
+    assert!(
+        error
+            .to_string()
+            .contains("`x` has shape [16,1,8,8], expected [32,...]"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_wrong_inference_model_is_refused_with_what_is_wrong() {
+    let options = SessionOptions::with_batch(4);
+    let infer = digits("infer.onnx");
+    let error = |parameters: Option<&Parameters>| {
+        let loaded = InferenceSession::load(engine(), &infer, options, parameters);
+        loaded.err().expect("refused").to_string()
+    };
+    let without = error(None);
+    assert!(
+        without.contains("input `theta`") && without.contains("no training step"),
+        "{without}"
+    );
+    let (_, other) = load(&fixture("several_pairs.onnx", &[&[0.0], &[0.0; 3], &[0.0]]));
+    let foreign = error(Some(&other));
+    assert!(
+        foreign.contains("input `theta`") && foreign.contains("`t`, `w`, `b`"),
+        "{foreign}"
+    );
+    let (_, smaller) = load(&fixture("plain.onnx", &[&[0.0; 4]]));
+    let shape = error(Some(&smaller));
+    assert!(
+        shape.contains("`theta` has shape [1898], expected [4]"),
+        "{shape}"
+    );
+}
+
+#[test]
+fn a_missing_or_foreign_file_is_refused_by_name() {
+    let missing = problem(Path::new("no/such/step.onnx")).to_string();
+    assert!(missing.contains("no/such/step.onnx"), "{missing}");
+
+    let text = fixture("plain.onnx", &[&[0.0; 4]]);
+    fs::write(&text, "no model").unwrap();
+    assert!(matches!(problem(&text).problem, ModelProblem::Load { .. }));
+
+    let no_params = fixture("plain.onnx", &[&[0.0; 4]]);
+    fs::remove_file(no_params.with_extension("params")).unwrap();
+    let error = problem(&no_params).to_string();
+    assert!(error.contains("plain.params: not found"), "{error}");
+
+    let others = problem(&fixture("plain.onnx", &[&[0.0; 5]])).to_string();
+    assert!(
+        others.contains("5 elements for `theta`, the model has 4"),
+        "{others}"
+    );
+    let more = problem(&fixture("plain.onnx", &[&[0.0; 4], &[0.0]])).to_string();
+    assert!(
+        more.contains("holds 2 tensors, the model carries 1"),
+        "{more}"
+    );
+}
