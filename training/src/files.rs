@@ -1,0 +1,114 @@
+//! Writes the files of a training step, each whole or not at all.
+
+use crate::error::WriteError;
+use crate::manifest::FileEntry;
+use crate::options::Layout;
+use crate::params;
+use crate::train_step::TrainStep;
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+/// The files of a training step.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Files {
+    /// The step's graph, `STEP.onnx`.
+    pub step: PathBuf,
+    /// The inference graph, `STEP.infer.onnx`.
+    pub inference: PathBuf,
+    /// Initial parameters and state, `STEP.params`.
+    pub params: PathBuf,
+    /// The manifest, `STEP.json`.
+    pub manifest: PathBuf,
+}
+
+impl Files {
+    /// Names beside `STEP.onnx`.
+    #[must_use]
+    pub fn beside(step: &Path) -> Files {
+        Files {
+            step: step.to_owned(),
+            inference: step.with_extension("infer.onnx"),
+            params: step.with_extension("params"),
+            manifest: step.with_extension("json"),
+        }
+    }
+}
+
+impl TrainStep {
+    /// The files' bytes: the same model and options give the same bytes.
+    ///
+    /// # Errors
+    /// [`io::Error`] if there are more parameters than the format of parameter files can count, or an
+    /// option in the manifest is not a number.
+    pub fn encode(&self, names: &Files) -> io::Result<Vec<(PathBuf, Vec<u8>)>> {
+        let metadata = [("fulcrum.layout", self.layout.to_string())];
+        let step = self.step.encode(&metadata);
+        let inference = self.inference.encode(&metadata);
+        let (theta, state) = (self.parameters.initial(), self.state.initial());
+        let tensors: Vec<&[f32]> = match self.layout {
+            Layout::Flat => vec![theta, state],
+            Layout::Named => [(&self.parameters, theta), (&self.state, state)]
+                .iter()
+                .flat_map(|(layout, values)| {
+                    layout
+                        .entries()
+                        .iter()
+                        .map(|e| &values[e.offset..e.offset + e.count()])
+                })
+                .collect(),
+        };
+        let params = params::encode(&tensors).map_err(io::Error::other)?;
+        let mut files = vec![
+            (names.params.clone(), params),
+            (names.inference.clone(), inference),
+            (names.step.clone(), step),
+        ];
+        let mut manifest = self.manifest.clone();
+        manifest.files = files
+            .iter()
+            .map(|(path, bytes)| {
+                let name = path.file_name().unwrap_or_default().to_string_lossy();
+                FileEntry::of(&name, bytes)
+            })
+            .collect();
+        let json = manifest.to_json().map_err(io::Error::other)?;
+        files.push((names.manifest.clone(), json.into_bytes()));
+        Ok(files)
+    }
+
+    /// Writes `STEP.params`, `STEP.infer.onnx`, `STEP.onnx` and, last, `STEP.json`. Each file is written
+    /// beside, made durable and renamed: a file that has its name is whole, and if there is a manifest, its
+    /// hashes tell whether all are of one build.
+    ///
+    /// # Errors
+    /// [`WriteError`] with the file that could not be written.
+    pub fn write(&self, step: &Path) -> Result<Files, WriteError> {
+        let names = Files::beside(step);
+        let fail = |path: &Path| {
+            let path = path.to_owned();
+            move |source| WriteError { path, source }
+        };
+        for (path, bytes) in self.encode(&names).map_err(fail(step))? {
+            write_whole(&path, &bytes).map_err(fail(&path))?;
+        }
+        Ok(names)
+    }
+}
+
+/// Writes a file so that its name never stands for half of it, not even after a power failure.
+pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(".new");
+    let beside = PathBuf::from(beside);
+    let mut file = File::create(&beside)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    drop(file);
+    fs::rename(&beside, path)?;
+    let folder = match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    File::open(folder)?.sync_all()
+}

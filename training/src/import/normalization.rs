@@ -1,0 +1,73 @@
+//! Batch normalization as training needs it.
+
+use super::{Arrival, Import, Placed, Step};
+use crate::onnx::Attributes;
+
+impl Import<'_> {
+    /// With running statistics among the state: mean `μ` and variance `σ²` of the batch over all axes
+    /// but the channels', `y = γ·(x − μ)/√(σ² + ε) + β`, and
+    /// `running ← momentum·running + (1 − momentum)·batch`.
+    ///
+    /// The running variance takes the unbiased estimate `σ²·n/(n − 1)`, as PyTorch and cuDNN do; ONNX's
+    /// own definition takes `σ²`. Without statistics in the state (scale and bias frozen) the node
+    /// works as in inference.
+    pub(super) fn batch_normalization(&mut self, arrival: &Arrival<'_>) -> Placed {
+        let attributes = &arrival.node.attributes;
+        let x = arrival.input(0)?;
+        let (scale, bias) = (arrival.input(1)?, arrival.input(2)?);
+        let epsilon = attributes.float_or("epsilon", 1e-5);
+        let momentum = attributes.float_or("momentum", 0.9);
+        let form = Attributes::new().float("epsilon", epsilon);
+        let graph = &mut *self.graph;
+        let Some(statistics) = self.statistics.get_mut(&arrival.index) else {
+            let inputs = [x, scale, bias, arrival.input(3)?, arrival.input(4)?];
+            return Ok(vec![graph.op("BatchNormalization", &inputs, form)?]);
+        };
+
+        let shape = graph.shape(x).to_vec();
+        if shape.len() < 2 {
+            return Err(arrival.error(format!("needs [batch, channels, …], not {shape:?}")));
+        }
+        let axes: Vec<usize> = (0..shape.len()).filter(|axis| *axis != 1).collect();
+        let count: usize = axes.iter().map(|axis| shape[*axis]).product();
+        if count < 2 {
+            return Err(arrival.error("needs more than one value per channel; use a larger batch"));
+        }
+        let mut per_channel = vec![1; shape.len()];
+        per_channel[1] = shape[1];
+
+        let mean = graph.mean(x, &axes, false)?;
+        let mean_wide = graph.reshape(mean, &per_channel)?;
+        let centered = graph.minus(x, mean_wide)?;
+        let square = graph.times(centered, centered)?;
+        let variance = graph.mean(square, &axes, false)?;
+        let y = graph.op(
+            "BatchNormalization",
+            &[x, scale, bias, mean, variance],
+            form,
+        )?;
+        let shifted = graph.shift(variance, epsilon)?;
+        let deviation = graph.apply("Sqrt", &[shifted])?;
+        let inverse = graph.apply("Reciprocal", &[deviation])?;
+
+        let unbiased = graph.scale(variance, count as f32 / (count - 1) as f32)?;
+        for (now, batch, slot) in [
+            (statistics.mean, mean, &mut statistics.new_mean),
+            (statistics.variance, unbiased, &mut statistics.new_variance),
+        ] {
+            let kept = graph.scale(now, momentum)?;
+            let added = graph.scale(batch, 1.0 - momentum)?;
+            *slot = Some(graph.plus(kept, added)?);
+        }
+        self.steps.push(Step {
+            node: arrival.node.name.clone(),
+            operator: "BatchNormalization".to_owned(),
+            inputs: vec![Some(x), Some(scale), Some(bias)],
+            outputs: vec![y],
+            attributes: attributes.clone(),
+            operation: None,
+            saved: vec![centered, inverse],
+        });
+        Ok(vec![y])
+    }
+}
