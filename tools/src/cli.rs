@@ -1,6 +1,6 @@
 //! The command line: its subcommands, and what their outcome means as an exit code.
 
-use crate::command::{check, flash, plan, select, show};
+use crate::command::{check, demo, engine, flash, plan, select, show};
 use crate::verdict::Verdict;
 use clap::{Parser, Subcommand};
 
@@ -17,6 +17,8 @@ pub struct CommandLine {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// The whole way on this machine: plan for a simulated board, flash to a folder, serve and train
+    Demo(demo::Arguments),
     /// Profile modes and write a plan
     Plan(plan::Arguments),
     /// Print every mode of a plan with its measured times and powers
@@ -27,6 +29,8 @@ enum Command {
     Select(select::Arguments),
     /// Put a plan onto a device: a folder, or a host through ssh
     Flash(flash::Arguments),
+    /// The ONNX Runtime library
+    Engine(engine::Arguments),
 }
 
 /// Runs a command.
@@ -35,10 +39,12 @@ enum Command {
 /// Usage that clap cannot see, and I/O; the message names the option or the path.
 pub fn run(command_line: CommandLine) -> anyhow::Result<Verdict> {
     match command_line.command {
+        Command::Demo(arguments) => demo::run(&arguments),
         Command::Plan(arguments) => plan::run(&arguments),
         Command::Show(arguments) => show::run(&arguments),
         Command::Check(arguments) => check::run(&arguments),
         Command::Select(arguments) => select::run(&arguments),
         Command::Flash(arguments) => flash::run(&arguments),
+        Command::Engine(arguments) => engine::run(&arguments),
     }
 }

@@ -7,6 +7,7 @@
 //! - [`command`]: one file per subcommand;
 //! - [`digits`]: the data set of the demo and the tests;
 //! - [`engine_install`]: ONNX Runtime into the cache;
+//! - [`fulcrumd`]: starting the runtime on this machine;
 //! - [`nvpmodel`]: NVIDIA's named modes out of the user's `nvpmodel.conf`;
 //! - [`plan_file`]: plan files and boards by name;
 //! - [`source`]: where measurements come from, as `--profiles` names it;
@@ -22,6 +23,7 @@ pub mod cli;
 pub mod command;
 pub mod digits;
 pub mod engine_install;
+pub mod fulcrumd;
 pub mod nvpmodel;
 pub mod plan_file;
 pub mod progress;

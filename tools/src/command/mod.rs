@@ -1,6 +1,8 @@
 //! The subcommands, one file each. Their names and their JSON are what scripts rely on.
 
 pub mod check;
+pub mod demo;
+pub mod engine;
 pub mod flash;
 pub mod plan;
 pub mod select;
