@@ -101,6 +101,12 @@ impl Engine {
             })
             .clone())
     }
+
+    /// ONNX Runtime's environment, for sessions of another kind beside the engine's: there is one per process.
+    #[must_use]
+    pub fn environment(&self) -> &ort::environment::Environment {
+        &self.environment
+    }
 }
 
 /// Why the engine does not start.

@@ -1,0 +1,202 @@
+//! What a run of the engine costs beside the bare call into ONNX Runtime: the digits model, the same library,
+//! the same session settings, in turn on one thread.
+//!
+//! ```text
+//! cargo bench -p fulcrum-runtime --bench engine
+//! ```
+//!
+//! Needs an ONNX Runtime library (`fulcrum engine install`).
+#![expect(unsafe_code, reason = "the bare call that the engine is compared with")]
+
+use fulcrum_runtime::allocation::{self, CountingAllocator};
+use fulcrum_runtime::engine::{Engine, InferenceSession, SessionOptions, TrainingSession, library};
+use ort::AsPointer;
+use ort::memory::Allocator;
+use ort::session::{IoBinding, RunOptions, Session};
+use ort::value::{Tensor, TensorElementType, ValueType};
+use std::error::Error;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+#[global_allocator]
+static ALLOCATOR: CountingAllocator = CountingAllocator::new();
+
+/// Rounds of all four loops in turn, so that what else the machine does hits all of them.
+const ROUNDS: usize = 200;
+/// Runs per round and loop.
+const RUNS: usize = 100;
+const BATCH: u32 = 16;
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let library = library::find(None)?;
+    println!("{library}");
+    let engine = Engine::start(&library)?;
+    let options = SessionOptions::with_batch(BATCH);
+    let (mut training, mut parameters) =
+        TrainingSession::load(&engine, &model("train.onnx"), options)?;
+    let mut inference =
+        InferenceSession::load(&engine, &model("infer.onnx"), options, Some(&parameters))?;
+    let bare_infer = Bare::load(&engine, "infer.onnx")?;
+    let bare_train = Bare::load(&engine, "train.onnx")?;
+
+    let mut infer = Comparison::new("inference, batch 16");
+    let mut train = Comparison::new("training step, batch 16");
+    let before = allocation::count();
+    for _ in 0..ROUNDS {
+        infer.bare.time(|| bare_infer.run());
+        infer
+            .engine
+            .time(|| assert_eq!(inference.run(Some(&parameters)), Ok(())));
+        train.bare.time(|| bare_train.run());
+        train
+            .engine
+            .time(|| assert!(training.step(&mut parameters).is_ok()));
+    }
+    let count = allocation::count().since(before);
+    infer.print();
+    train.print();
+    println!("Rust allocations in all runs: {}", count.allocations);
+    Ok(())
+}
+
+fn model(file: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../tools/models/digits")
+        .join(file)
+}
+
+/// A session with tensors of ONNX Runtime's own bound to it, and nothing around the call.
+struct Bare {
+    session: Session,
+    binding: IoBinding,
+    options: RunOptions,
+}
+
+impl Bare {
+    fn load(engine: &Engine, file: &str) -> Result<Self, ort::Error> {
+        let session = Session::builder(engine.environment())?
+            .with_intra_threads(1)?
+            .with_dimension_override("batch", i64::from(BATCH))?
+            .commit_from_file(model(file))?;
+        let mut binding = session.create_binding()?;
+        let allocator = Allocator::default();
+        for input in session.inputs() {
+            let ValueType::Tensor { ty, shape, .. } = input.dtype() else {
+                continue;
+            };
+            let shape = shape.iter().copied().collect::<Vec<i64>>();
+            if *ty == TensorElementType::Int64 {
+                let mut tensor = Tensor::<i64>::new(&allocator, shape)?;
+                tensor.extract_tensor_mut().1.fill(0);
+                binding.bind_input(input.name(), &tensor)?;
+            } else {
+                let mut tensor = Tensor::<f32>::new(&allocator, shape)?;
+                tensor.extract_tensor_mut().1.fill(0.0);
+                binding.bind_input(input.name(), &tensor)?;
+            }
+        }
+        for output in session.outputs() {
+            let ValueType::Tensor { shape, .. } = output.dtype() else {
+                continue;
+            };
+            let shape = shape.iter().copied().collect::<Vec<i64>>();
+            binding.bind_output(output.name(), Tensor::<f32>::new(&allocator, shape)?)?;
+        }
+        Ok(Self {
+            session,
+            binding,
+            options: RunOptions::new()?,
+        })
+    }
+
+    fn run(&self) {
+        // SAFETY: session, options and binding are alive, and nobody else uses the tensors.
+        let status = unsafe {
+            (ort::api().RunWithBinding)(
+                self.session.ptr().cast_mut(),
+                self.options.ptr(),
+                self.binding.ptr(),
+            )
+        };
+        assert!(status.0.is_null());
+    }
+}
+
+/// Times of single runs, and of whole rounds without a clock in between.
+struct Times {
+    runs_ns: Vec<u64>,
+    rounds_ns: Vec<u64>,
+}
+
+impl Times {
+    fn new() -> Self {
+        Self {
+            runs_ns: Vec::with_capacity(ROUNDS * RUNS),
+            rounds_ns: Vec::with_capacity(ROUNDS),
+        }
+    }
+
+    fn time(&mut self, mut run: impl FnMut()) {
+        run();
+        let began = Instant::now();
+        for _ in 0..RUNS {
+            run();
+        }
+        self.rounds_ns
+            .push(began.elapsed().as_nanos() as u64 / RUNS as u64);
+        for _ in 0..RUNS {
+            let began = Instant::now();
+            run();
+            self.runs_ns.push(began.elapsed().as_nanos() as u64);
+        }
+    }
+}
+
+struct Comparison {
+    name: &'static str,
+    bare: Times,
+    engine: Times,
+}
+
+impl Comparison {
+    fn new(name: &'static str) -> Self {
+        Self {
+            name,
+            bare: Times::new(),
+            engine: Times::new(),
+        }
+    }
+
+    fn print(&mut self) {
+        // Before the rounds are sorted: a round of one is compared with the same round of the other.
+        let mut ratios: Vec<f64> = (self.engine.rounds_ns.iter())
+            .zip(&self.bare.rounds_ns)
+            .map(|(&engine, &bare)| engine as f64 / bare as f64)
+            .collect();
+        ratios.sort_by(f64::total_cmp);
+        println!("{}", self.name);
+        for (name, times) in [("bare", &mut self.bare), ("engine", &mut self.engine)] {
+            let [p50, p99, p999] = [0.5, 0.99, 0.999].map(|q| us(quantile(&mut times.runs_ns, q)));
+            let mean = us(quantile(&mut times.rounds_ns, 0.5));
+            println!(
+                "  {name:6}  p50 {p50:7.1} us  p99 {p99:7.1} us  p99.9 {p999:7.1} us  back to back {mean:7.2} us"
+            );
+        }
+        let at = |q: f64| (ratios[(q * (ratios.len() - 1) as f64) as usize] - 1.0) * 100.0;
+        println!(
+            "  overhead, median of {ROUNDS} rounds: {:+.2} % (quartiles {:+.2} to {:+.2} %)",
+            at(0.5),
+            at(0.25),
+            at(0.75)
+        );
+    }
+}
+
+fn quantile(values: &mut [u64], q: f64) -> u64 {
+    values.sort_unstable();
+    values[(q * (values.len() - 1) as f64) as usize]
+}
+
+fn us(ns: u64) -> f64 {
+    ns as f64 / 1e3
+}
