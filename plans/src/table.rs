@@ -62,12 +62,14 @@ pub struct Row {
 
 impl Row {
     /// The cell of a slot, if it was measured.
+    #[inline]
     #[must_use]
     pub fn cell(&self, slot: usize) -> Option<&Cell> {
         self.cells.get(slot).and_then(Option::as_ref)
     }
 
     /// The smallest power of the row: rows are sorted by it, so a budget needs a prefix only.
+    #[inline]
     #[must_use]
     pub fn power_min(&self) -> Option<MilliWatt> {
         self.cells.iter().flatten().map(|cell| cell.power_mw).min()
