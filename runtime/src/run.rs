@@ -8,6 +8,7 @@ mod threads;
 use crate::Failure;
 use crate::args::Run;
 use fulcrum_runtime::engine::{Parameters, residency};
+use fulcrum_runtime::notify::Notifier;
 use fulcrum_runtime::telemetry::{Counter, Telemetry};
 use prepare::{Prepared, Workload};
 use report::{Report, Summary};
@@ -15,11 +16,16 @@ use report::{Report, Summary};
 /// Runs until a signal, the end of the duration, or an engine that fails for good.
 pub(crate) fn run(options: &Run) -> Result<(), Failure> {
     let stop = fulcrum_runtime::signal::install().map_err(Failure::trouble)?;
+    let mut notifier = Notifier::from_environment().unwrap_or_else(|error| {
+        log::warn!("{error}");
+        Notifier::default()
+    });
     let correct = Counter::default();
     let mut prepared = prepare::prepare(options, &correct)?;
     let accuracy_before = accuracy(&mut prepared)?;
     let report = Report::new(options, &prepared);
     apply(&mut prepared)?;
+    notifier.ready();
     // From here on the board is changed: `Jetson` puts its clocks back when it is dropped, so also when
     // something panics.
     report.started();
@@ -37,12 +43,13 @@ pub(crate) fn run(options: &Run) -> Result<(), Failure> {
                 telemetry: &telemetry,
                 stop,
             };
-            let (outcome, models) = threads::work(&job, models);
+            let (outcome, models) = threads::work(&job, models, &mut notifier);
             prepared.workload = Some(Workload { models, assignment });
             outcome
         }
-        None => threads::hold(options, prepared.store.as_ref(), stop),
+        None => threads::hold(options, prepared.store.as_ref(), stop, &mut notifier),
     };
+    notifier.stopping();
     let restored = prepared.board.restore();
     if let Some(error) = restored.as_ref().err() {
         log::error!("{error}; `fulcrumd restore` tries again");

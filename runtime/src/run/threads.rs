@@ -8,6 +8,7 @@ use fulcrum_runtime::allocation;
 use fulcrum_runtime::arrivals::Arrivals;
 use fulcrum_runtime::feeder;
 use fulcrum_runtime::models::Models;
+use fulcrum_runtime::notify::Notifier;
 use fulcrum_runtime::queue::{Counts, Ring};
 use fulcrum_runtime::schedule::Assignment;
 use fulcrum_runtime::serve::{Clock, Loop, Turn, WorkError};
@@ -58,14 +59,21 @@ pub(crate) struct Outcome {
 }
 
 /// Holds the mode until a signal or the end of the duration.
-pub(crate) fn hold(options: &Run, store: Option<&Store>, stop: &AtomicBool) -> Outcome {
+pub(crate) fn hold(
+    options: &Run,
+    store: Option<&Store>,
+    stop: &AtomicBool,
+    notifier: &mut Notifier,
+) -> Outcome {
     let start = Instant::now();
+    let clock = Monotonic(start);
     let mut confirmed = false;
     while !stop.load(Ordering::Relaxed) && options.duration.is_none_or(|d| start.elapsed() < d) {
         if !confirmed && start.elapsed() >= CONFIRM_AFTER {
             confirmed = true;
             confirm(store);
         }
+        notifier.alive(clock.now_ns());
         thread::sleep(Duration::from_nanos(WAIT_MAX_NS));
     }
     Outcome {
@@ -75,7 +83,11 @@ pub(crate) fn hold(options: &Run, store: Option<&Store>, stop: &AtomicBool) -> O
 }
 
 /// Runs the loop, and hands the models back.
-pub(crate) fn work<'a>(job: &Job<'_>, models: Models<'a>) -> (Outcome, Models<'a>) {
+pub(crate) fn work<'a>(
+    job: &Job<'_>,
+    models: Models<'a>,
+    notifier: &mut Notifier,
+) -> (Outcome, Models<'a>) {
     // The kernel rounds wake-ups of ordinary threads to 50 µs otherwise (prctl(2)); refused, they are.
     let _ = nix::sys::prctl::set_timerslack(1);
     let clock = Monotonic(Instant::now());
@@ -109,7 +121,7 @@ pub(crate) fn work<'a>(job: &Job<'_>, models: Models<'a>) -> (Outcome, Models<'a
                 feeder::feed(&clock, sender, arrivals, places, seed, &loop_thread, &done);
             });
         }
-        let (mut outcome, models) = turn_until(looping, &clock, job);
+        let (mut outcome, models) = turn_until(looping, &clock, job, notifier);
         done.store(true, Ordering::Relaxed);
         reporter.thread().unpark();
         outcome.rejected = counts.rejected();
@@ -122,6 +134,7 @@ fn turn_until<'a>(
     mut looping: Loop<'_, Monotonic, Models<'a>>,
     clock: &Monotonic,
     job: &Job<'_>,
+    notifier: &mut Notifier,
 ) -> (Outcome, Models<'a>) {
     let start_ns = clock.now_ns();
     let end_ns = job.options.duration.map_or(u64::MAX, |duration| {
@@ -136,6 +149,7 @@ fn turn_until<'a>(
         if now_ns >= end_ns {
             break;
         }
+        notifier.alive(now_ns);
         match looping.turn() {
             Ok(Turn::Worked) => {}
             Ok(Turn::TrainingStopped(_)) => job.telemetry.training_stopped.add(1),
