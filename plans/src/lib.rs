@@ -11,6 +11,7 @@
 //! - [`wire`]: the bytes (frame, postcard payload, CRC-32), see `docs/plan-format.md`;
 //! - [`problem`]: the formulas of the optimization problem, here and nowhere else;
 //! - [`select`]: the look-up that turns a budget into a row of the table;
+//! - [`link`]: what a workstation and a board say to each other while modes are profiled, see `docs/link.md`;
 //! - `description`, `durable` and `store` (feature `std`): board descriptions in TOML, files that are
 //!   never torn, and the two slots on disk.
 //!
@@ -42,6 +43,7 @@ pub mod check;
 pub mod description;
 #[cfg(feature = "std")]
 pub mod durable;
+pub mod link;
 pub mod mode;
 pub mod problem;
 pub mod select;
