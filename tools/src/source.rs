@@ -1,8 +1,10 @@
 //! Where measurements come from, as `--profiles` names it.
 
+use crate::progress;
 use anyhow::{Context, bail};
 use fulcrum_planner::boards;
 use fulcrum_planner::profile::ProfileSource;
+use fulcrum_planner::profile::exec::{Exec, Notice, OnNotice, Patience};
 use fulcrum_planner::profile::replay::Replay;
 use fulcrum_planner::profile::synthetic::Synthetic;
 use std::path::{Path, PathBuf};
@@ -15,6 +17,8 @@ pub enum SourceArgument {
     Replay(PathBuf),
     /// `synthetic:BOARD`: a simulated board with a known optimum, noise included.
     Synthetic(String),
+    /// `exec:COMMAND`: a board, through a command that ends in `fulcrumd profile …`.
+    Exec(String),
 }
 
 impl FromStr for SourceArgument {
@@ -24,7 +28,8 @@ impl FromStr for SourceArgument {
         match text.split_once(':') {
             Some(("replay", folder)) if !folder.is_empty() => Ok(Self::Replay(folder.into())),
             Some(("synthetic", board)) if !board.is_empty() => Ok(Self::Synthetic(board.into())),
-            _ => bail!("`{text}` is no source; allowed: replay:DIR, synthetic:BOARD"),
+            Some(("exec", command)) if !command.trim().is_empty() => Ok(Self::Exec(command.into())),
+            _ => bail!("`{text}` is no source; allowed: replay:DIR, synthetic:BOARD, exec:COMMAND"),
         }
     }
 }
@@ -34,7 +39,8 @@ impl SourceArgument {
     /// its noise from `seed`.
     ///
     /// # Errors
-    /// A folder that is no replay, or an unknown board; a board that is not the source's.
+    /// A folder that is no replay, or an unknown board; a board that is not the source's; a command that
+    /// does not answer.
     pub fn open(&self, board: Option<&str>, seed: u64) -> anyhow::Result<Box<dyn ProfileSource>> {
         match self {
             Self::Replay(folder) => {
@@ -53,6 +59,39 @@ impl SourceArgument {
                     seed,
                 )))
             }
+            Self::Exec(command) => {
+                let exec = Exec::open(command, board, Patience::default(), on_notice())
+                    .context("--profiles exec")?;
+                if !exec.hello().counts_over_current {
+                    progress::say(
+                        "this board does not count over-current events: profiles that it \
+                         throttled on its own cannot be told",
+                    );
+                }
+                Ok(Box::new(exec))
+            }
         }
     }
+}
+
+/// Shows what a board does, on a line of its own.
+fn on_notice() -> OnNotice {
+    let line = progress::line();
+    Box::new(move |notice| match notice {
+        Notice::Progress(progress) => line.set_message(format!(
+            "  {} ({} minibatches, {} s left of this profile)",
+            progress.stage,
+            progress.minibatches,
+            progress.left_ms.div_ceil(1000)
+        )),
+        Notice::Over => line.set_message(""),
+        Notice::Said(words) => progress::say(&format!("board: {words}")),
+        Notice::Again {
+            reason,
+            attempt,
+            of,
+        } => progress::say(&format!(
+            "the profile is asked for again ({attempt} of {of}): {reason}"
+        )),
+    })
 }

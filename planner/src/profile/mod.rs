@@ -7,9 +7,11 @@
 //!
 //! - [`replay`]: measured grids in CSV files;
 //! - [`synthetic`]: a model of a board with a known optimum, noise included;
+//! - [`exec`]: a board, through a process that runs `fulcrumd profile` here or elsewhere;
 //! - [`faults`]: makes any source as unreliable as a real board;
 //! - [`journal`]: makes any source durable: a killed search resumes and pays no profile twice.
 
+pub mod exec;
 pub mod faults;
 pub mod journal;
 pub mod replay;
@@ -105,6 +107,14 @@ pub enum ProfileError {
         run: Run,
         /// Which source.
         source_name: String,
+    },
+    /// The board can be reached, and says why it does not measure this.
+    #[error("{run} cannot be measured: {reason}")]
+    Refused {
+        /// What was asked for.
+        run: Run,
+        /// As the board tells it.
+        reason: String,
     },
     /// The board does not answer any more. What was measured so far stands.
     #[error("the board was lost: {reason}")]

@@ -20,7 +20,8 @@ pub struct Arguments {
     /// Board to plan for
     #[arg(long, value_name = "NAME")]
     board: String,
-    /// Where measurements come from: replay:DIR or synthetic:BOARD
+    /// Where measurements come from: replay:DIR, synthetic:BOARD, or exec:COMMAND, a command that ends in
+    /// `fulcrumd profile …`, such as "exec:ssh robot fulcrumd profile …"
     #[arg(long, value_name = "SOURCE")]
     profiles: SourceArgument,
     /// Training workload
