@@ -2,7 +2,7 @@
 //!
 //! It counts what is paid, measures again what had a fault, bars what keeps failing, and ends the
 //! search at its limit. A search sees trusted cells only (invariant I7, test
-//! `no_faulty_measurement_reaches_the_pool`).
+//! `i7_no_faulty_measurement_reaches_the_pool`).
 
 use crate::pool::{Observation, Pool};
 use crate::profile::{Fault, Measurement, ProfileError, ProfileSource, Run};
@@ -166,7 +166,7 @@ mod tests {
     use crate::workload::Role;
 
     #[test]
-    fn no_faulty_measurement_reaches_the_pool() {
+    fn i7_no_faulty_measurement_reaches_the_pool() {
         let orin = boards::named("orin-agx").unwrap();
         let exact = Synthetic::new(orin, 1).without_noise();
         let lstm = find_workload(&exact, Role::Train, "lstm").unwrap();

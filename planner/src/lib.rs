@@ -10,10 +10,10 @@
 //! - [`front`], [`plan`]: from observations to a plan table.
 //!
 //! # Invariants
-//! - I3: a plan holds observed cells only (`plan::tests::every_cell_of_a_plan_was_observed`).
+//! - I3: a plan holds observed cells only (`plan::tests::i3_every_cell_of_a_plan_was_observed`).
 //! - I7: no profile is trusted whose clocks, read back, differ from what was asked, or during which
-//!   over-current or throttling was counted (`bench::tests::no_faulty_measurement_reaches_the_pool`).
-//! - I8: seed in, bytes out (`plan::tests::the_same_seed_gives_the_same_bytes`). No wall clock, no hash
+//!   over-current or throttling was counted (`bench::tests::i7_no_faulty_measurement_reaches_the_pool`).
+//! - I8: seed in, bytes out (`plan::tests::i8_the_same_seed_gives_the_same_bytes`). No wall clock, no hash
 //!   order, no thread order; transcendental functions from `libm`.
 
 pub mod bench;

@@ -117,7 +117,7 @@ pub enum PlanError {
 
 /// Searches and assembles the plan. `on_profile` is told after every profile.
 ///
-/// Deterministic (invariant I8, test `the_same_seed_gives_the_same_bytes`).
+/// Deterministic (invariant I8, test `i8_the_same_seed_gives_the_same_bytes`).
 ///
 /// # Errors
 /// [`PlanError`]. A board that is lost on the way is not one, if anything was observed: the plan then
@@ -333,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_seed_gives_the_same_bytes() {
+    fn i8_the_same_seed_gives_the_same_bytes() {
         for strategy in ["als:48", "rnd:48", "maxn"] {
             let once = bytes(&mut board(), &request(strategy, 7));
             assert_eq!(
@@ -370,7 +370,7 @@ mod tests {
 
     /// Invariant I3.
     #[test]
-    fn every_cell_of_a_plan_was_observed() {
+    fn i3_every_cell_of_a_plan_was_observed() {
         let mut exact = board().without_noise();
         let (table, report) = make(&mut exact, &request("als:60", 1), &mut quiet).unwrap();
         assert_eq!(report.profiles, 60);

@@ -2,8 +2,8 @@
 //!
 //! What the plan promises for its board and what was measured on this machine are kept apart.
 
+use super::outcome::Outcome;
 use super::prepare::Prepared;
-use super::threads::Outcome;
 use crate::args::Run;
 use fulcrum_plan::PowerMode;
 use fulcrum_plan::select::Solution;

@@ -1,5 +1,6 @@
 //! The threads of a run: the loop on this one, beside it the feeder and the reporter.
 
+use super::outcome::Outcome;
 use super::report::Report;
 use crate::args::Run;
 use fulcrum_plan::store::Store;
@@ -11,7 +12,7 @@ use fulcrum_runtime::models::Models;
 use fulcrum_runtime::notify::Notifier;
 use fulcrum_runtime::queue::{Counts, Ring};
 use fulcrum_runtime::schedule::Assignment;
-use fulcrum_runtime::serve::{Clock, Loop, Turn, WorkError};
+use fulcrum_runtime::serve::{Clock, Loop, Turn};
 use fulcrum_runtime::telemetry::Telemetry;
 use nix::sys::resource::{UsageWho, getrusage};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -43,19 +44,6 @@ pub(crate) struct Job<'a> {
     pub(crate) report: &'a Report,
     pub(crate) telemetry: &'a Telemetry,
     pub(crate) stop: &'a AtomicBool,
-}
-
-/// How a run went, besides what the telemetry says.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Outcome {
-    pub(crate) elapsed: Duration,
-    pub(crate) rejected: u64,
-    /// Rust allocations and frees of the loop's thread while it looped.
-    pub(crate) allocations: allocation::Count,
-    /// Page faults of that thread in that time; `None` if the system does not tell.
-    pub(crate) page_faults: Option<u64>,
-    /// Why the loop gave up.
-    pub(crate) failure: Option<WorkError>,
 }
 
 /// Holds the mode until a signal or the end of the duration.

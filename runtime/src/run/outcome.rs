@@ -1,0 +1,18 @@
+//! What the loop's thread leaves behind for the summary.
+
+use fulcrum_runtime::allocation;
+use fulcrum_runtime::serve::WorkError;
+use std::time::Duration;
+
+/// How a run went, besides what the telemetry says.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Outcome {
+    pub(crate) elapsed: Duration,
+    pub(crate) rejected: u64,
+    /// Rust allocations and frees of the loop's thread while it looped.
+    pub(crate) allocations: allocation::Count,
+    /// Page faults of that thread in that time; `None` if the system does not tell.
+    pub(crate) page_faults: Option<u64>,
+    /// Why the loop gave up.
+    pub(crate) failure: Option<WorkError>,
+}
