@@ -161,15 +161,16 @@ fn release<C: Controls>(controls: &mut C, rate_hz: u64) -> Result<(), NodeError>
 
 /// Locks the rate and reads it back: the firmware rounds to its table, and clamps, without a word.
 fn lock<C: Controls>(controls: &mut C, rate_hz: u64) -> Result<(), NodeError> {
-    let mut tries = 1;
+    write_patiently(controls, Node::EmcLock, 1)?;
+    write_patiently(controls, Node::EmcRate, rate_hz)?;
+    let mut reads = 1;
     loop {
-        write_patiently(controls, Node::EmcLock, 1)?;
-        write_patiently(controls, Node::EmcRate, rate_hz)?;
+        // A new rate takes about 8 ms to show (jetson.md 4.1).
         let got = read_patiently(controls, Node::EmcRate)?;
         if same_clock(got, rate_hz) {
             return Ok(());
         }
-        if tries == ATTEMPTS {
+        if reads == ATTEMPTS {
             return Err(NodeError {
                 node: Node::EmcRate,
                 cause: Cause::Differs {
@@ -178,7 +179,7 @@ fn lock<C: Controls>(controls: &mut C, rate_hz: u64) -> Result<(), NodeError> {
                 },
             });
         }
-        tries += 1;
+        reads += 1;
         controls.wait(SETTLE);
     }
 }

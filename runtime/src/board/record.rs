@@ -73,6 +73,18 @@ fn io_error(error: &io::Error) -> RecordError {
     RecordError::Io(errno(error))
 }
 
+/// As `fs::create_dir_all`, without allocating.
+fn make_folder(path: &Path) -> io::Result<()> {
+    match (fs::create_dir(path), path.parent()) {
+        (Err(error), _) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        (Err(error), Some(parent)) if error.kind() == io::ErrorKind::NotFound => {
+            make_folder(parent)?;
+            fs::create_dir(path)
+        }
+        (outcome, _) => outcome,
+    }
+}
+
 /// Where the record is kept, and which boot this is. Made at start; costs nothing until used.
 #[derive(Debug)]
 pub(super) struct RecordFile {
@@ -106,7 +118,7 @@ impl RecordFile {
 
     /// Makes the folder and takes the board.
     pub(super) fn own(&self) -> Result<Ownership, RecordError> {
-        fs::create_dir_all(&self.folder).map_err(|error| io_error(&error))?;
+        make_folder(&self.folder).map_err(|error| io_error(&error))?;
         let lock = OpenOptions::new()
             .create(true)
             .truncate(false)
