@@ -7,3 +7,4 @@ pub mod onnxruntime;
 pub mod programs;
 pub mod recorder;
 pub mod tree;
+pub mod virtual_jetson;

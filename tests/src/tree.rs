@@ -77,6 +77,32 @@ pub fn files(root: &Path) -> BTreeMap<PathBuf, String> {
     found
 }
 
+/// Every link below `root` with what it points to.
+///
+/// # Panics
+/// A folder or a link cannot be read.
+#[must_use]
+pub fn links(root: &Path) -> BTreeMap<PathBuf, PathBuf> {
+    let mut found = BTreeMap::new();
+    let mut folders = vec![root.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).expect("a folder") {
+            let path = entry.expect("an entry").path();
+            let kind = path.symlink_metadata().expect("its kind");
+            if kind.is_dir() {
+                folders.push(path);
+            } else if kind.is_symlink() {
+                let target = fs::read_link(&path).expect("a link");
+                found.insert(
+                    path.strip_prefix(root).expect("below root").to_owned(),
+                    target,
+                );
+            }
+        }
+    }
+    found
+}
+
 /// The files of a board below `root`, without those of Fulcrum's own in `run/`.
 #[must_use]
 pub fn board_files(root: &Path) -> BTreeMap<PathBuf, String> {

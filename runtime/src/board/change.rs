@@ -65,9 +65,13 @@ impl<'a, C: Controls> Change<'a, C> {
             let Some(range) = setting.range_khz else {
                 continue;
             };
-            // A cluster that is to be offline can take its bounds only if it is still online.
             let outcome = match cluster.cpus & to.online {
-                0 if cpu::read_online(self.controls, cluster.cpus) == Ok(0) => Ok(()),
+                // A cluster that is to be offline can take its bounds only while it is online.
+                0 => match cpu::read_online(self.controls, cluster.cpus) {
+                    Ok(0) => Ok(()),
+                    Ok(_) => cpu::range_of(cluster).set(self.controls, range),
+                    Err(error) => Err(error),
+                },
                 _ => cpu::range_of(cluster).set(self.controls, range),
             };
             self.note(outcome)?;
