@@ -98,7 +98,6 @@ impl VirtualJetson {
     }
 
     /// The kernel, to look at and to break.
-    #[must_use]
     pub fn kernel(&self) -> MutexGuard<'_, Kernel> {
         lock(&self.kernel)
     }
