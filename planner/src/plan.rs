@@ -272,7 +272,8 @@ fn assemble(
 
 /// CRC-32/ISO-HDLC over the trusted measurements in the order they were made: mode, slot and cell of
 /// each, as little-endian 32-bit integers.
-fn inputs_crc(modes: &[PowerMode], pool: &Pool) -> u32 {
+#[must_use]
+pub fn inputs_crc(modes: &[PowerMode], pool: &Pool) -> u32 {
     let crc = Crc::<u32>::new(&CRC_32_ISO_HDLC);
     let mut digest = crc.digest();
     for &(mode, slot) in pool.order() {
