@@ -1,6 +1,6 @@
 //! The command line: its subcommands, and what their outcome means as an exit code.
 
-use crate::command::{check, demo, engine, flash, plan, select, show};
+use crate::command::{check, demo, engine, flash, plan, report, select, show};
 use crate::verdict::Verdict;
 use clap::{Parser, Subcommand};
 
@@ -31,6 +31,8 @@ enum Command {
     Flash(flash::Arguments),
     /// The ONNX Runtime library
     Engine(engine::Arguments),
+    /// Write a page for people: the front, what each budget selects, what was spent
+    Report(report::Arguments),
 }
 
 /// Runs a command.
@@ -46,5 +48,6 @@ pub fn run(command_line: CommandLine) -> anyhow::Result<Verdict> {
         Command::Select(arguments) => select::run(&arguments),
         Command::Flash(arguments) => flash::run(&arguments),
         Command::Engine(arguments) => engine::run(&arguments),
+        Command::Report(arguments) => report::run(&arguments),
     }
 }

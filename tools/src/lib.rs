@@ -13,6 +13,7 @@
 //! - [`source`]: where measurements come from, as `--profiles` names it;
 //! - [`progress`]: progress of long work;
 //! - [`records`]: data files for the runtime;
+//! - [`report`]: a plan as a page for people;
 //! - [`table`]: aligned tables on the terminal;
 //! - [`verdict`]: how a command ends;
 //! - [`wheel`]: pinned Python wheels, fetched with pip.
@@ -28,6 +29,7 @@ pub mod nvpmodel;
 pub mod plan_file;
 pub mod progress;
 pub mod records;
+pub mod report;
 pub mod source;
 pub mod table;
 pub mod verdict;

@@ -5,5 +5,6 @@ pub mod demo;
 pub mod engine;
 pub mod flash;
 pub mod plan;
+pub mod report;
 pub mod select;
 pub mod show;
