@@ -1,0 +1,147 @@
+//! Invariant I5: a turn of the loop does not allocate in Rust, on success and on every error path.
+//!
+//! Method: the counting allocator is the process's; a fake engine fails in every way it can; everything
+//! that a run needs is made first, and from then on neither an allocation nor a free may happen.
+
+use fulcrum_plan::units::MilliRps;
+use fulcrum_runtime::allocation::{self, CountingAllocator};
+use fulcrum_runtime::queue::{Request, Ring};
+use fulcrum_runtime::schedule::{Assignment, Overload, Serving};
+use fulcrum_runtime::serve::{Clock, FAILURES_MAX, Loop, Turn, Work, WorkError};
+use fulcrum_runtime::telemetry::Telemetry;
+use std::cell::Cell;
+
+#[global_allocator]
+static ALLOCATOR: CountingAllocator = CountingAllocator::new();
+
+const MS: u64 = 1_000_000;
+
+#[derive(Default)]
+struct FakeClock(Cell<u64>);
+
+impl Clock for FakeClock {
+    fn now_ns(&self) -> u64 {
+        self.0.get()
+    }
+}
+
+/// Fails every third inference and every fifth step, in both ways; later, everything.
+struct FakeWork<'a> {
+    clock: &'a FakeClock,
+    calls: Cell<u64>,
+    broken: &'a Cell<bool>,
+}
+
+impl FakeWork<'_> {
+    fn call(&self, took_ns: u64) -> u64 {
+        self.clock.0.set(self.clock.0.get() + took_ns);
+        self.calls.set(self.calls.get() + 1);
+        self.calls.get()
+    }
+}
+
+impl Work for FakeWork<'_> {
+    fn infer(&mut self, _: &[Request]) -> Result<(), WorkError> {
+        let call = self.call(8 * MS);
+        if self.broken.get() || call.is_multiple_of(3) {
+            return Err(WorkError::Failed { code: 1 });
+        }
+        Ok(())
+    }
+
+    fn train(&mut self) -> Result<f32, WorkError> {
+        let call = self.call(16 * MS);
+        match call % 10 {
+            _ if self.broken.get() => Err(WorkError::Failed { code: 2 }),
+            0 => Err(WorkError::Cancelled),
+            5 => Err(WorkError::Failed { code: 2 }),
+            _ => Ok(0.5),
+        }
+    }
+
+    fn give_up(&mut self, _: &Request) {}
+}
+
+fn turns_without_allocation(overload: Overload) {
+    let assignment = Assignment {
+        serving: Some(Serving {
+            batch: 4,
+            infer_ns: 8 * MS,
+            budget_ns: 100 * MS,
+        }),
+        train_ns: Some(16 * MS),
+        overload,
+    };
+    let (clock, broken) = (FakeClock::default(), Cell::new(false));
+    let (telemetry, mut ring) = (Telemetry::default(), Ring::new());
+    let (mut sender, receiver) = ring.split();
+    let counts = receiver.counts();
+    let work = FakeWork {
+        clock: &clock,
+        calls: Cell::new(0),
+        broken: &broken,
+    };
+    let mut looping = Loop::new(
+        &clock,
+        work,
+        receiver,
+        &telemetry,
+        assignment,
+        MilliRps(40_000),
+    );
+    let before = allocation::count();
+    let mut sent = 0_u64;
+    let mut training_stopped = false;
+    let mut gave_up = false;
+    for turn in 0..20_000_u64 {
+        // Quiet for a while, then far too many requests, then an engine that is broken for good.
+        let burst = if turn % 400 < 300 { 0 } else { 9 };
+        for _ in 0..burst {
+            // One in seven was late before it got here.
+            let delay_ns = if sent.is_multiple_of(7) { 99 * MS } else { 0 };
+            let request = Request {
+                id: sent,
+                arrival_ns: clock.now_ns().saturating_sub(delay_ns),
+                place: 0,
+            };
+            sent += 1;
+            let _ = sender.send(request);
+        }
+        broken.set(turn > 19_000);
+        match looping.turn() {
+            Ok(Turn::Worked) => {}
+            Ok(Turn::TrainingStopped(_)) => training_stopped = true,
+            Ok(Turn::Wait { until_ns }) => {
+                let soon_ns = clock.now_ns() + MS;
+                clock.0.set(until_ns.unwrap_or(soon_ns).max(soon_ns));
+            }
+            Err(_) => {
+                gave_up = true;
+                break;
+            }
+        }
+    }
+    let count = allocation::count().since(before);
+    assert!(count.is_zero(), "{overload:?}: {count:?}");
+    // Every path was taken.
+    assert!(gave_up && training_stopped, "{overload:?}");
+    assert!(telemetry.failed.get() >= u64::from(FAILURES_MAX));
+    assert!(telemetry.served.get() > 0 && telemetry.steps.get() > 0);
+    assert!(telemetry.steps_lost.get() > 0 && counts.rejected() > 0);
+    assert_eq!(telemetry.dropped.get() > 0, overload == Overload::DropLate);
+    // No request is lost unaccounted; the queue still holds the others.
+    let answered = telemetry.served.get() + telemetry.failed.get() + telemetry.dropped.get();
+    let waiting = looping.requests().pending() as u64;
+    assert_eq!(answered + counts.rejected() + waiting, sent);
+}
+
+#[test]
+fn i5_a_turn_does_not_allocate_on_success_or_error() {
+    // The counter counts at all.
+    let before = allocation::count();
+    drop(std::hint::black_box(Box::new(1_u8)));
+    assert_eq!(allocation::count().since(before).allocations, 1);
+    for overload in [Overload::RejectNewest, Overload::DropLate] {
+        turns_without_allocation(overload);
+    }
+}

@@ -1,0 +1,192 @@
+//! Hours of board time in seconds: the loop under traffic, noise, spikes, slowdown and failures.
+//!
+//! Goal: the promises of `docs/loop.md` hold for arrivals that nobody planned for. Method: the very loop of
+//! `fulcrumd` on a virtual clock. Every failure prints the seed that replays it.
+
+mod simulation;
+
+use fulcrum_plan::problem::steps_per_window;
+use fulcrum_plan::units::{MicroSec, MilliRps};
+use fulcrum_runtime::schedule::{Assignment, Overload, Serving};
+use simulation::{Arrivals, Disturbance, HOUR_NS, Outcome, SECOND_NS, Traffic, run, steps_at_most};
+use std::fmt::Write;
+
+const MS: u64 = 1_000_000;
+
+/// The worked example of the plan format: batches of 32 in 46 ms, training steps of 70 ms, at 60/s.
+const RATE: f64 = 60.0;
+
+fn assignment(budget_ms: u64, trains: bool) -> Assignment {
+    Assignment {
+        serving: Some(Serving {
+            batch: 32,
+            infer_ns: 46 * MS,
+            budget_ns: budget_ms * MS,
+        }),
+        train_ns: trains.then_some(70 * MS),
+        overload: Overload::RejectNewest,
+    }
+}
+
+/// What shared hardware does to a minibatch: 3 % of noise, one in a thousand twice as long.
+const USUAL: Disturbance = Disturbance {
+    noise: 0.03,
+    spike_every: 1000,
+    spike: 2.0,
+    slower: 0.0,
+    fail_every: 0,
+};
+
+fn hour(traffic: Traffic, rate: f64, budget_ms: u64, trains: bool, seed: u64) -> Outcome {
+    let arrivals = Arrivals::new(traffic, rate, seed);
+    run(
+        assignment(budget_ms, trains),
+        arrivals,
+        rate * traffic.peak(),
+        USUAL,
+        (seed, HOUR_NS),
+    )
+}
+
+#[test]
+fn the_latency_budget_holds_for_every_kind_of_traffic() {
+    // 700 ms: the plan's own peak latency is 580 ms at 60/s.
+    for traffic in Traffic::ALL {
+        for seed in 0..4 {
+            let managed = hour(traffic, RATE / traffic.peak(), 700, true, seed);
+            assert!(
+                managed.missed_ppm() <= 1_000,
+                "{traffic:?}, seed {seed}: {} of {} missed",
+                managed.missed,
+                managed.arrived
+            );
+        }
+    }
+}
+
+#[test]
+fn training_gets_at_least_what_the_formula_promises() {
+    let serving = assignment(700, true).serving.unwrap();
+    let steps = steps_per_window(32, MilliRps(60_000), MicroSec(46_000), MicroSec(70_000)).unwrap();
+    let promised = steps as f64 * RATE / 32.0 * 3600.0;
+    for traffic in [Traffic::Constant, Traffic::Poisson] {
+        let outcome = hour(traffic, RATE, 700, true, 1);
+        assert!(
+            outcome.steps as f64 >= 0.97 * promised,
+            "{traffic:?}: {outcome:?}"
+        );
+        let most = steps_at_most(&serving, 70 * MS, &outcome, HOUR_NS);
+        assert!(
+            (outcome.steps as f64) < 1.005 * most,
+            "{traffic:?}: {outcome:?}"
+        );
+    }
+}
+
+#[test]
+fn a_slower_board_costs_training_first() {
+    let slower = Disturbance {
+        slower: 2.0,
+        ..USUAL
+    };
+    let seed = 5;
+    let arrivals = Arrivals::new(Traffic::Poisson, RATE, seed);
+    let outcome = run(
+        assignment(700, true),
+        arrivals,
+        RATE,
+        slower,
+        (seed, HOUR_NS),
+    );
+    assert!(outcome.missed_ppm() <= 1_000, "seed {seed}: {outcome:?}");
+    let undisturbed = hour(Traffic::Poisson, RATE, 700, true, seed);
+    assert!(
+        outcome.steps < undisturbed.steps * 4 / 5,
+        "seed {seed}: {outcome:?}"
+    );
+}
+
+#[test]
+fn failures_are_counted_and_nothing_else_suffers() {
+    let failing = Disturbance {
+        fail_every: 500,
+        ..USUAL
+    };
+    let seed = 6;
+    let arrivals = Arrivals::new(Traffic::Poisson, RATE, seed);
+    let outcome = run(
+        assignment(700, true),
+        arrivals,
+        RATE,
+        failing,
+        (seed, HOUR_NS),
+    );
+    // One batch in 500 fails: 2,000 ppm of the requests.
+    assert!(outcome.missed_ppm() < 4_000, "seed {seed}: {outcome:?}");
+}
+
+#[test]
+fn overload_starves_training_and_keeps_the_admitted_in_time() {
+    // 1,000/s: inference alone serves 695/s.
+    let seed = 7;
+    for overload in [Overload::RejectNewest, Overload::DropLate] {
+        let overloaded = Assignment {
+            overload,
+            ..assignment(700, true)
+        };
+        let arrivals = Arrivals::new(Traffic::Poisson, 1000.0, seed);
+        let outcome = run(overloaded, arrivals, 1000.0, USUAL, (seed, 600 * SECOND_NS));
+        assert!(outcome.steps < 10, "seed {seed}: {outcome:?}");
+        // Inference works without a pause, and little of it is in vain.
+        let possible = 32.0 / 0.046 * 600.0;
+        assert!(
+            outcome.served as f64 > 0.95 * possible,
+            "seed {seed}: {outcome:?}"
+        );
+        assert!(
+            outcome.latency_p99_ns < 800 * MS,
+            "seed {seed}: {outcome:?}"
+        );
+    }
+}
+
+#[test]
+fn the_same_seed_replays_the_same_hour() {
+    let outcome = |seed| hour(Traffic::Bursts, 30.0, 700, true, seed);
+    assert_eq!(outcome(3), outcome(3));
+    assert_ne!(outcome(3), outcome(4));
+}
+
+/// Traffic x budget, one hour each, as a table that reviews like code. `FULCRUM_BLESS=1` rewrites it.
+#[test]
+fn the_table_of_outcomes_is_the_golden_one() {
+    let mut table = String::from(
+        "one hour, batches of 32 in 46 ms, steps of 70 ms, mean 60/s or the mean of a 60/s peak, seed 1\n\
+         traffic   budget  arrived  missed ppm  batches   steps  of possible  p99 ms\n",
+    );
+    for traffic in Traffic::ALL {
+        for budget_ms in [300, 600, 700, 1000] {
+            let outcome = hour(traffic, RATE / traffic.peak(), budget_ms, true, 1);
+            let serving = assignment(budget_ms, true).serving.unwrap();
+            let most = steps_at_most(&serving, 70 * MS, &outcome, HOUR_NS);
+            writeln!(
+                table,
+                "{:<9} {budget_ms:>4} ms {:>8} {:>11} {:>8} {:>7} {:>10.1} % {:>7}",
+                format!("{traffic:?}"),
+                outcome.arrived,
+                outcome.missed_ppm(),
+                outcome.batches,
+                outcome.steps,
+                outcome.steps as f64 / most * 100.0,
+                outcome.latency_p99_ns / MS,
+            )
+            .unwrap();
+        }
+    }
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/simulation/outcomes.txt");
+    if std::env::var_os("FULCRUM_BLESS").is_some() {
+        std::fs::write(path, &table).unwrap();
+    }
+    let golden = std::fs::read_to_string(path).unwrap();
+    assert_eq!(table, golden, "FULCRUM_BLESS=1 rewrites {path}");
+}

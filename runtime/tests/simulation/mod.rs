@@ -1,0 +1,263 @@
+//! A virtual board: the runtime's own loop over a clock that only work and waiting move.
+//!
+//! One thread, one seed, no wall clock: the same seed replays the same hour on every machine.
+
+use fulcrum_plan::units::MilliRps;
+use fulcrum_runtime::arrivals::Random;
+use fulcrum_runtime::queue::{Request, Ring};
+use fulcrum_runtime::schedule::{Assignment, Serving};
+use fulcrum_runtime::serve::{Clock, Loop, Turn, Work, WorkError};
+use fulcrum_runtime::telemetry::Telemetry;
+use std::cell::Cell;
+
+pub(crate) const SECOND_NS: u64 = 1_000_000_000;
+pub(crate) const HOUR_NS: u64 = 3600 * SECOND_NS;
+
+/// How requests come, in requests per second, over an hour.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Traffic {
+    /// At equal distances.
+    Constant,
+    /// Independently.
+    Poisson,
+    /// Independently, the rate swinging by half around its mean once an hour.
+    Diurnal,
+    /// Bursts: a second at twice the rate, a second at none, each independently inside.
+    Bursts,
+    /// Independently, with nothing at all in the second half of every minute.
+    Dying,
+}
+
+impl Traffic {
+    pub(crate) const ALL: [Self; 5] = [
+        Self::Constant,
+        Self::Poisson,
+        Self::Diurnal,
+        Self::Bursts,
+        Self::Dying,
+    ];
+
+    /// Share of the highest rate at a time.
+    fn level(self, now_ns: u64) -> f64 {
+        let second = now_ns / SECOND_NS;
+        match self {
+            Self::Constant | Self::Poisson => 1.0,
+            Self::Diurnal => {
+                let turn = now_ns as f64 / HOUR_NS as f64 * std::f64::consts::TAU;
+                (1.0 + 0.5 * libm::sin(turn)) / 1.5
+            }
+            Self::Bursts => f64::from(second.is_multiple_of(2)),
+            Self::Dying => f64::from(second % 60 < 30),
+        }
+    }
+
+    /// The highest rate over the mean one.
+    pub(crate) fn peak(self) -> f64 {
+        match self {
+            Self::Constant | Self::Poisson => 1.0,
+            Self::Diurnal => 1.5,
+            Self::Bursts | Self::Dying => 2.0,
+        }
+    }
+}
+
+/// Arrival times of a traffic with a mean rate.
+pub(crate) struct Arrivals {
+    traffic: Traffic,
+    gap_ns: f64,
+    now_ns: f64,
+    random: Random,
+}
+
+impl Arrivals {
+    pub(crate) fn new(traffic: Traffic, rate: f64, seed: u64) -> Self {
+        Self {
+            traffic,
+            gap_ns: 1e9 / (rate * traffic.peak()),
+            now_ns: 0.0,
+            random: Random::new(seed),
+        }
+    }
+}
+
+impl Iterator for Arrivals {
+    type Item = u64;
+
+    fn next(&mut self) -> Option<u64> {
+        if self.traffic == Traffic::Constant {
+            self.now_ns += self.gap_ns;
+            return Some(self.now_ns as u64);
+        }
+        // Thinning (Lewis and Shedler, 1979): candidates at the highest rate, kept by the level.
+        loop {
+            self.now_ns += self.random.exponential() * self.gap_ns;
+            if self.random.unit() <= self.traffic.level(self.now_ns as u64) {
+                return Some(self.now_ns as u64);
+            }
+        }
+    }
+}
+
+/// What goes wrong with durations.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Disturbance {
+    /// Standard deviation of every duration, as a share of it.
+    pub(crate) noise: f64,
+    /// One in so many minibatches takes `spike` times as long; 0 for never.
+    pub(crate) spike_every: u64,
+    pub(crate) spike: f64,
+    /// From half of the run on, everything takes this many times as long; 0 for no change.
+    pub(crate) slower: f64,
+    /// One in so many minibatches fails; 0 for never.
+    pub(crate) fail_every: u64,
+}
+
+struct Virtual(Cell<u64>);
+
+impl Clock for Virtual {
+    fn now_ns(&self) -> u64 {
+        self.0.get()
+    }
+}
+
+struct Board<'a> {
+    clock: &'a Virtual,
+    random: Random,
+    disturbance: Disturbance,
+    half_ns: u64,
+    infer_ns: f64,
+    train_ns: f64,
+    minibatches: u64,
+}
+
+impl Board<'_> {
+    fn spend(&mut self, planned_ns: f64) -> Result<(), WorkError> {
+        let Disturbance {
+            noise,
+            spike_every,
+            spike,
+            slower,
+            fail_every,
+        } = self.disturbance;
+        self.minibatches += 1;
+        // Three uniform numbers make a bell that no machine computes differently.
+        let bell = (0..3).map(|_| self.random.unit() - 0.5).sum::<f64>() * 2.0;
+        let mut took_ns = planned_ns * (1.0 + noise * bell);
+        if spike_every > 0 && self.random.below(spike_every) == 0 {
+            took_ns *= spike;
+        }
+        if slower > 0.0 && self.clock.now_ns() > self.half_ns {
+            took_ns *= slower;
+        }
+        self.clock
+            .0
+            .set(self.clock.now_ns() + took_ns.max(1.0) as u64);
+        if fail_every > 0 && self.random.below(fail_every) == 0 {
+            return Err(WorkError::Failed { code: 7 });
+        }
+        Ok(())
+    }
+}
+
+impl Work for Board<'_> {
+    fn infer(&mut self, _: &[Request]) -> Result<(), WorkError> {
+        self.spend(self.infer_ns)
+    }
+
+    fn train(&mut self) -> Result<f32, WorkError> {
+        self.spend(self.train_ns).map(|()| 1.0)
+    }
+
+    fn give_up(&mut self, _: &Request) {}
+}
+
+/// How a simulated run went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Outcome {
+    pub(crate) arrived: u64,
+    pub(crate) served: u64,
+    /// Late, rejected, dropped or failed.
+    pub(crate) missed: u64,
+    pub(crate) batches: u64,
+    pub(crate) steps: u64,
+    pub(crate) latency_p99_ns: u64,
+    pub(crate) latency_max_ns: u64,
+}
+
+impl Outcome {
+    pub(crate) fn missed_ppm(&self) -> u64 {
+        self.missed * 1_000_000 / self.arrived.max(1)
+    }
+}
+
+/// Runs the loop for some time of board time.
+pub(crate) fn run(
+    assignment: Assignment,
+    arrivals: Arrivals,
+    rate: f64,
+    disturbance: Disturbance,
+    (seed, duration_ns): (u64, u64),
+) -> Outcome {
+    let (clock, telemetry, mut ring) = (Virtual(Cell::new(0)), Telemetry::default(), Ring::new());
+    let (mut sender, receiver) = ring.split();
+    let counts = receiver.counts();
+    let board = Board {
+        clock: &clock,
+        random: Random::new(seed ^ 0xb0a4d),
+        disturbance,
+        half_ns: duration_ns / 2,
+        infer_ns: assignment
+            .serving
+            .map_or(0.0, |serving| serving.infer_ns as f64),
+        train_ns: assignment.train_ns.map_or(0.0, |train_ns| train_ns as f64),
+        minibatches: 0,
+    };
+    let rate = MilliRps((rate * 1e3) as u32);
+    let mut looping = Loop::new(&clock, board, receiver, &telemetry, assignment, rate);
+    let mut arrivals = arrivals.enumerate().peekable();
+    while clock.now_ns() < duration_ns {
+        while let Some((id, arrival_ns)) = arrivals.next_if(|(_, at_ns)| *at_ns <= clock.now_ns()) {
+            let _ = sender.send(Request {
+                id: id as u64,
+                arrival_ns,
+                place: 0,
+            });
+        }
+        match looping.turn() {
+            Ok(Turn::Wait { until_ns }) => {
+                let next_ns = arrivals.peek().map_or(u64::MAX, |(_, at_ns)| *at_ns);
+                let until_ns = until_ns.unwrap_or(u64::MAX).min(next_ns);
+                clock.0.set(until_ns.max(clock.now_ns() + 1));
+            }
+            Ok(_) => {}
+            Err(error) => panic!("seed {seed}: {error}"),
+        }
+    }
+    let waiting = looping.requests().pending() as u64;
+    let lost = counts.rejected() + telemetry.dropped.get() + telemetry.failed.get();
+    assert_eq!(
+        telemetry.served.get() + lost + waiting,
+        counts.arrived(),
+        "seed {seed}: a request is not accounted for"
+    );
+    Outcome {
+        arrived: counts.arrived(),
+        served: telemetry.served.get(),
+        missed: telemetry.late.get() + lost,
+        batches: telemetry.batches.get(),
+        steps: telemetry.steps.get(),
+        latency_p99_ns: telemetry.latency.quantile_ns(990_000),
+        latency_max_ns: telemetry.latency.max_ns(),
+    }
+}
+
+/// The best that training could do: all time that full batches leave.
+pub(crate) fn steps_at_most(
+    serving: &Serving,
+    train_ns: u64,
+    outcome: &Outcome,
+    duration_ns: u64,
+) -> f64 {
+    let batches = outcome.served as f64 / f64::from(serving.batch);
+    (duration_ns as f64 - batches * serving.infer_ns as f64) / train_ns as f64
+}
