@@ -1,8 +1,9 @@
 //! What Fulcrum's end-to-end tests share: the programs, the measured grids, trees on disk, recorded
-//! writes, golden files.
+//! writes, golden files, models and the library that runs them.
 
 pub mod golden;
 pub mod grids;
+pub mod models;
 pub mod onnxruntime;
 pub mod programs;
 pub mod recorder;

@@ -1,68 +1,23 @@
-//! The engine with the real ONNX Runtime: goal is that training and inference are right, that nothing is
-//! allocated, and that whatever fails changes no parameter. Method: the digits model and the small graphs of
-//! `fixtures/engine`, under the counting allocator.
+//! The engine with the real ONNX Runtime: goal is that training and inference are right, that whatever fails
+//! changes no parameter, and that a wrong model is refused with what is wrong. Method: the digits model and
+//! the small graphs of `fixtures/engine`.
 
-use fulcrum_runtime::allocation::{self, Count, CountingAllocator};
 use fulcrum_runtime::data::{Batches, Records};
 use fulcrum_runtime::engine::{
     InferenceSession, ModelError, ModelProblem, Parameters, RunError, SessionOptions, Targets,
-    TrainingSession, params,
+    TrainingSession,
 };
+use fulcrum_tests::models::{digits, fill, fixture, load};
 use fulcrum_tests::onnxruntime::{self, engine};
+use fulcrum_tests::tree::TemporaryFolder;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
-
-#[global_allocator]
-static ALLOCATOR: CountingAllocator = CountingAllocator::new();
-
-fn digits(file: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../tools/models/digits")
-        .join(file)
-}
-
-/// A fixture in a folder of the test's own, with a parameter file of these tensors beside it.
-fn fixture(name: &str, tensors: &[&[f32]]) -> PathBuf {
-    static COUNT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
-    let number = COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("engine-{number}"));
-    fs::create_dir_all(&folder).unwrap();
-    let model = folder.join(name);
-    let source = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("fixtures/engine")
-        .join(name);
-    fs::copy(source, &model).unwrap();
-    params::write(&model.with_extension("params"), tensors.iter().copied()).unwrap();
-    model
-}
-
-fn load(model: &Path) -> (TrainingSession, Parameters) {
-    TrainingSession::load(engine(), model, SessionOptions::default())
-        .unwrap_or_else(|error| panic!("{error}"))
-}
 
 fn problem(model: &Path) -> ModelError {
     let loaded = TrainingSession::load(engine(), model, SessionOptions::default());
     loaded.err().expect("the model is wrong")
-}
-
-/// Fills a batch with numbers that depend on `step` alone.
-fn fill(training: &mut TrainingSession, step: u64) {
-    let (x, y) = training.x_and_y_mut();
-    let mut state = step.wrapping_mul(0x9E37_79B9_7F4A_7C15);
-    let mut next = || {
-        state = state
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        (state >> 40) as f32 / (1 << 24) as f32
-    };
-    x.fill_with(&mut next);
-    match y {
-        Targets::Classes(classes) => classes.fill_with(|| (next() * 10.0) as i64),
-        Targets::Values(values) => values.fill_with(next),
-    }
 }
 
 fn bits(parameters: &Parameters) -> Vec<Vec<u32>> {
@@ -73,12 +28,6 @@ fn bits(parameters: &Parameters) -> Vec<Vec<u32>> {
     tensors
         .map(|values| values.iter().map(|value| value.to_bits()).collect())
         .collect()
-}
-
-fn allocations_of(work: impl FnOnce()) -> Count {
-    let before = allocation::count();
-    work();
-    allocation::count().since(before)
 }
 
 /// Share of the samples whose largest logit is that of their class.
@@ -149,6 +98,7 @@ fn training_on_digits_passes_95_percent_on_samples_it_never_saw() {
 
 #[test]
 fn ping_pong_equals_copying_back_bit_for_bit() {
+    let folder = TemporaryFolder::new();
     const STEPS: u64 = 40;
     let (mut training, mut parameters) = load(&digits("train.onnx"));
     training.set_learning_rate(0.2);
@@ -158,7 +108,7 @@ fn ping_pong_equals_copying_back_bit_for_bit() {
         losses.push(training.step(&mut parameters).unwrap());
     }
     // The reference: every step reads the same memory, into which the result of the one before is copied.
-    let carried = Path::new(env!("CARGO_TARGET_TMPDIR")).join("copied-back.params");
+    let carried = folder.path().join("copied-back.params");
     fs::copy(digits("train.params"), &carried).unwrap();
     let mut reference = Vec::new();
     for (step, &loss) in (0..STEPS).zip(&losses) {
@@ -180,6 +130,7 @@ fn ping_pong_equals_copying_back_bit_for_bit() {
 
 #[test]
 fn inference_sees_the_parameters_of_the_last_step() {
+    let folder = TemporaryFolder::new();
     let (mut training, mut parameters) = load(&digits("train.onnx"));
     let mut inference = InferenceSession::load(
         engine(),
@@ -189,7 +140,7 @@ fn inference_sees_the_parameters_of_the_last_step() {
     )
     .unwrap();
     training.set_learning_rate(0.2);
-    let saved = Path::new(env!("CARGO_TARGET_TMPDIR")).join("live.params");
+    let saved = folder.path().join("live.params");
     for step in 0..5 {
         fill(&mut training, step);
         training.step(&mut parameters).unwrap();
@@ -212,7 +163,12 @@ fn inference_sees_the_parameters_of_the_last_step() {
 
 #[test]
 fn tensors_are_carried_by_name_whatever_their_order() {
-    let model = fixture("several_pairs.onnx", &[&[0.0], &[0.0; 3], &[0.0]]);
+    let folder = TemporaryFolder::new();
+    let model = fixture(
+        folder.path(),
+        "several_pairs.onnx",
+        &[&[0.0], &[0.0; 3], &[0.0]],
+    );
     let (mut training, mut parameters) = load(&model);
     let names: Vec<&str> = parameters
         .specs()
@@ -238,7 +194,8 @@ fn tensors_are_carried_by_name_whatever_their_order() {
 
 #[test]
 fn a_model_with_its_own_weights_needs_no_parameters() {
-    let model = fixture("own_weights.onnx", &[]);
+    let folder = TemporaryFolder::new();
+    let model = fixture(folder.path(), "own_weights.onnx", &[]);
     let options = SessionOptions::with_batch(2);
     let mut inference = InferenceSession::load(engine(), &model, options, None).unwrap();
     inference
@@ -265,7 +222,8 @@ fn a_model_with_its_own_weights_needs_no_parameters() {
 
 #[test]
 fn a_failed_step_changes_nothing() {
-    let model = fixture("fails.onnx", &[&[1.0, 2.0, 3.0, 4.0]]);
+    let folder = TemporaryFolder::new();
+    let model = fixture(folder.path(), "fails.onnx", &[&[1.0, 2.0, 3.0, 4.0]]);
     let (mut training, mut parameters) = load(&model);
     training.set_learning_rate(0.5);
     training.x_mut().fill(1.0);
@@ -295,10 +253,11 @@ fn a_failed_step_changes_nothing() {
 
 #[test]
 fn a_cancelled_step_changes_nothing() {
+    let folder = TemporaryFolder::new();
     let start: Vec<f32> = (0..384 * 384)
         .map(|i| ((i * 7919) % 1000) as f32 / 20_000.0)
         .collect();
-    let model = fixture("slow.onnx", &[&start]);
+    let model = fixture(folder.path(), "slow.onnx", &[&start]);
     let (mut training, mut parameters) = load(&model);
     training.x_mut().fill(0.01);
     training.set_learning_rate(0.001);
@@ -364,73 +323,10 @@ fn parameters_of_another_session_are_refused() {
 }
 
 #[test]
-fn i5_runs_do_not_allocate_on_success_or_error() {
-    let (mut training, mut parameters) = load(&digits("train.onnx"));
-    let options = SessionOptions::with_batch(16);
-    let mut inference =
-        InferenceSession::load(engine(), &digits("infer.onnx"), options, Some(&parameters))
-            .unwrap();
-    let failing = fixture("fails.onnx", &[&[1.0, 2.0, 3.0, 4.0]]);
-    let (mut failing, mut failing_parameters) = load(&failing);
-    let Targets::Classes(y) = failing.y_mut() else {
-        panic!("class targets")
-    };
-    y.fill(9);
-
-    let mut batches = Batches::new(Records::open(&onnxruntime::digits().train).unwrap(), 3);
-    let success = allocations_of(|| {
-        for _ in 0..1_000 {
-            let (x, y) = training.x_and_y_mut();
-            batches.fill(x, y);
-            training.set_learning_rate(0.1);
-            training.step(&mut parameters).unwrap();
-            inference.x_mut().copy_from_slice(training.x_mut());
-            inference.run(Some(&parameters)).unwrap();
-            assert!(inference.logits()[0].is_finite());
-        }
-    });
-    assert_eq!(success, Count::default(), "1000 steps and 1000 inferences");
-
-    let failure = allocations_of(|| {
-        for _ in 0..100 {
-            let error = failing.step(&mut failing_parameters).unwrap_err();
-            assert!(matches!(error, RunError::Failed { .. }));
-            assert!(!failing.last_error().is_empty());
-            assert_eq!(inference.run(None), Err(RunError::ForeignParameters));
-        }
-    });
-    assert_eq!(failure, Count::default(), "100 failing steps");
-}
-
-#[test]
-fn i5_a_cancelled_step_does_not_allocate() {
-    let model = fixture("slow.onnx", &[&[0.001; 384 * 384]]);
-    let (mut training, mut parameters) = load(&model);
-    let handle = training.cancel_handle();
-    let stop = std::sync::atomic::AtomicBool::new(false);
-    thread::scope(|scope| {
-        scope.spawn(|| {
-            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
-                thread::sleep(Duration::from_micros(500));
-                handle.cancel();
-            }
-        });
-        let mut cancelled = 0;
-        let count = allocations_of(|| {
-            for _ in 0..50 {
-                cancelled += u32::from(training.step(&mut parameters) == Err(RunError::Cancelled));
-            }
-        });
-        stop.store(true, std::sync::atomic::Ordering::Relaxed);
-        assert!(cancelled > 0, "no step was cancelled");
-        assert_eq!(count, Count::default());
-    });
-}
-
-#[test]
 fn a_wrong_training_step_is_refused_with_what_is_wrong() {
+    let folder = TemporaryFolder::new();
     let says = |name: &str, expected: &[&str]| {
-        let model = fixture(name, &[&[0.0; 4]]);
+        let model = fixture(folder.path(), name, &[&[0.0; 4]]);
         let error = problem(&model).to_string();
         let expected = expected.iter().chain([&name]);
         for &part in expected {
@@ -463,6 +359,7 @@ fn a_batch_the_graph_does_not_have_is_refused() {
 
 #[test]
 fn a_wrong_inference_model_is_refused_with_what_is_wrong() {
+    let folder = TemporaryFolder::new();
     let options = SessionOptions::with_batch(4);
     let infer = digits("infer.onnx");
     let error = |parameters: Option<&Parameters>| {
@@ -474,13 +371,17 @@ fn a_wrong_inference_model_is_refused_with_what_is_wrong() {
         without.contains("input `theta`") && without.contains("no training step"),
         "{without}"
     );
-    let (_, other) = load(&fixture("several_pairs.onnx", &[&[0.0], &[0.0; 3], &[0.0]]));
+    let (_, other) = load(&fixture(
+        folder.path(),
+        "several_pairs.onnx",
+        &[&[0.0], &[0.0; 3], &[0.0]],
+    ));
     let foreign = error(Some(&other));
     assert!(
         foreign.contains("input `theta`") && foreign.contains("`t`, `w`, `b`"),
         "{foreign}"
     );
-    let (_, smaller) = load(&fixture("plain.onnx", &[&[0.0; 4]]));
+    let (_, smaller) = load(&fixture(folder.path(), "plain.onnx", &[&[0.0; 4]]));
     let shape = error(Some(&smaller));
     assert!(
         shape.contains("`theta` has shape [1898], expected [4]"),
@@ -490,24 +391,25 @@ fn a_wrong_inference_model_is_refused_with_what_is_wrong() {
 
 #[test]
 fn a_missing_or_foreign_file_is_refused_by_name() {
+    let folder = TemporaryFolder::new();
     let missing = problem(Path::new("no/such/step.onnx")).to_string();
     assert!(missing.contains("no/such/step.onnx"), "{missing}");
 
-    let text = fixture("plain.onnx", &[&[0.0; 4]]);
+    let text = fixture(folder.path(), "plain.onnx", &[&[0.0; 4]]);
     fs::write(&text, "no model").unwrap();
     assert!(matches!(problem(&text).problem, ModelProblem::Load { .. }));
 
-    let no_params = fixture("plain.onnx", &[&[0.0; 4]]);
+    let no_params = fixture(folder.path(), "plain.onnx", &[&[0.0; 4]]);
     fs::remove_file(no_params.with_extension("params")).unwrap();
     let error = problem(&no_params).to_string();
     assert!(error.contains("plain.params: not found"), "{error}");
 
-    let others = problem(&fixture("plain.onnx", &[&[0.0; 5]])).to_string();
+    let others = problem(&fixture(folder.path(), "plain.onnx", &[&[0.0; 5]])).to_string();
     assert!(
         others.contains("5 elements for `theta`, the model has 4"),
         "{others}"
     );
-    let more = problem(&fixture("plain.onnx", &[&[0.0; 4], &[0.0]])).to_string();
+    let more = problem(&fixture(folder.path(), "plain.onnx", &[&[0.0; 4], &[0.0]])).to_string();
     assert!(
         more.contains("holds 2 tensors, the model carries 1"),
         "{more}"

@@ -398,3 +398,69 @@ pub(super) fn keep_freed_memory() -> bool {
         libc::mallopt(libc::M_TRIM_THRESHOLD, -1) == 1 && libc::mallopt(libc::M_MMAP_MAX, 0) == 1
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spec(name: &str, element: Element, dims: &[i64]) -> TensorSpec {
+        TensorSpec {
+            name: name.to_owned(),
+            element,
+            dims: dims.iter().copied().collect(),
+        }
+    }
+
+    #[test]
+    fn tensors_are_zero_aligned_and_do_not_overlap() {
+        let specs = [
+            spec("a", Element::F32, &[3, 5]),
+            spec("b", Element::I64, &[7]),
+            spec("scalar", Element::F32, &[]),
+            spec("none", Element::F32, &[0, 4]),
+            spec("c", Element::F32, &[16]),
+        ];
+        let mut set = TensorSet::zeroed(&specs).unwrap();
+        let lengths = [0, 2, 3, 4].map(|index| set.get::<f32>(index).len());
+        assert_eq!(lengths, [15, 1, 0, 16]);
+        for index in [0, 2, 4] {
+            assert_eq!(set.get::<f32>(index).as_ptr() as usize % ALIGNMENT_BYTES, 0);
+            assert!(set.get::<f32>(index).iter().all(|&value| value == 0.0));
+        }
+        assert_eq!(set.get::<i64>(1), [0; 7]);
+        set.get_mut::<f32>(0).fill(1.0);
+        let (b, c) = set.get_two_mut::<i64, f32>(1, 4);
+        b.fill(-1);
+        c.fill(2.0);
+        assert_eq!(set.get::<f32>(0), [1.0; 15]);
+        assert_eq!(set.get::<i64>(1), [-1; 7]);
+        assert_eq!(set.get::<f32>(2), [0.0]);
+        assert_eq!(set.get::<f32>(4), [2.0; 16]);
+    }
+
+    #[test]
+    fn a_set_larger_than_the_address_space_is_refused() {
+        let huge = spec("x", Element::F32, &[1 << 40, 1 << 40]);
+        assert!(TensorSet::zeroed([&huge]).is_none());
+        let most = spec("x", Element::I64, &[i64::MAX / 8]);
+        assert!(TensorSet::zeroed([&most, &most]).is_none());
+    }
+
+    #[test]
+    fn a_tensor_is_not_read_as_another_type() {
+        let set = TensorSet::zeroed([&spec("x", Element::I64, &[2])]).unwrap();
+        assert!(std::panic::catch_unwind(|| set.get::<f32>(0).len()).is_err());
+    }
+
+    #[test]
+    fn a_long_message_is_cut_between_two_characters() {
+        let mut message = Message::new();
+        set_message(&mut message, &"ä".repeat(200));
+        assert_eq!(message.len(), MESSAGE_BYTES);
+        assert!(message.chars().all(|character| character == 'ä'));
+        set_message(&mut message, &format!("a{}", "ä".repeat(200)));
+        assert_eq!(message.len(), MESSAGE_BYTES - 1);
+        set_message(&mut message, "short");
+        assert_eq!(message, "short");
+    }
+}

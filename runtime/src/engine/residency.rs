@@ -3,7 +3,8 @@
 use super::ffi;
 use nix::errno::Errno;
 use nix::sys::mman::{MlockAllFlags, mlockall};
-use std::fmt;
+use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit};
+use std::{fmt, fs};
 
 /// What of [`keep`] the system refused. The loop runs all the same, with page faults.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -33,14 +34,22 @@ impl fmt::Display for Refused {
     }
 }
 
-/// Locks all pages the process has and will have, and tells the C allocator to keep what is freed. To be
-/// called once, after the sessions' warm-up and before the loop.
+/// Locks the process's pages, and tells the C allocator to keep what is freed. To be called once, after the
+/// sessions' warm-up and before the loop.
+///
+/// Pages the process gets later are locked too if it may lock any number; under a limit that would make a
+/// later allocation fail, so only those there now are.
 ///
 /// # Errors
 /// What the system refused; the caller warns and goes on.
 pub fn keep() -> Result<(), Refused> {
+    let flags = if may_lock_any_number() {
+        MlockAllFlags::MCL_CURRENT | MlockAllFlags::MCL_FUTURE
+    } else {
+        MlockAllFlags::MCL_CURRENT
+    };
     let refused = Refused {
-        lock: mlockall(MlockAllFlags::MCL_CURRENT | MlockAllFlags::MCL_FUTURE).err(),
+        lock: mlockall(flags).err(),
         allocator: !ffi::keep_freed_memory(),
     };
     if refused == Refused::default() {
@@ -48,6 +57,22 @@ pub fn keep() -> Result<(), Refused> {
     } else {
         Err(refused)
     }
+}
+
+/// Whether the limit on locked memory does not bind this process: it is infinite, or the process has
+/// `CAP_IPC_LOCK` (mlock(2), capabilities(7)).
+fn may_lock_any_number() -> bool {
+    let unlimited =
+        getrlimit(Resource::RLIMIT_MEMLOCK).is_ok_and(|(soft, _)| soft == RLIM_INFINITY);
+    unlimited || fs::read_to_string("/proc/self/status").is_ok_and(|status| has_ipc_lock(&status))
+}
+
+/// Whether `CAP_IPC_LOCK` is among the effective capabilities of a `/proc/PID/status`.
+fn has_ipc_lock(status: &str) -> bool {
+    const CAP_IPC_LOCK: u64 = 1 << 14;
+    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    let bits = effective.and_then(|text| u64::from_str_radix(text.trim(), 16).ok());
+    bits.is_some_and(|bits| bits & CAP_IPC_LOCK != 0)
 }
 
 #[cfg(test)]
@@ -66,5 +91,19 @@ mod tests {
              RLIMIT_MEMLOCK): under memory pressure the loop may meet page faults; the C allocator may \
              return freed memory to the kernel"
         );
+    }
+
+    #[test]
+    fn the_capability_is_read_from_the_effective_set() {
+        let status = |effective: &str| {
+            format!("Name:\tx\nCapInh:\t0000000000004000\nCapEff:\t{effective}\nCapBnd:\tffff\n")
+        };
+        assert!(has_ipc_lock(&status("000001ffffffffff")));
+        assert!(has_ipc_lock(&status("0000000000004000")));
+        assert!(
+            !has_ipc_lock(&status("00000000a80425fb")),
+            "a container's usual set"
+        );
+        assert!(!has_ipc_lock("Name:\tx\n"));
     }
 }
