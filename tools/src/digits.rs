@@ -50,7 +50,9 @@ pub struct Digits {
 pub fn install() -> anyhow::Result<Digits> {
     let folder = cache::publish(&cache::folder()?, FOLDER, |staging| {
         let spinner = progress::spinner("downloading the digits data set");
-        let content = WHEEL.fetch(staging)?;
+        let content = WHEEL
+            .fetch(staging)
+            .context("cannot fetch the digits data set")?;
         let table = wheel::member(&content, MEMBER)?;
         let mut text = String::new();
         GzDecoder::new(table.as_slice())

@@ -44,7 +44,12 @@ fn install_into(cache: &Path) -> anyhow::Result<PathBuf> {
     let file = format!("libonnxruntime.so.{VERSION}");
     let folder = cache::publish(cache, &format!("onnxruntime-{VERSION}"), |staging| {
         let spinner = progress::spinner(&format!("downloading ONNX Runtime {VERSION}"));
-        let content = wheel.fetch(staging)?;
+        let content = wheel.fetch(staging).with_context(|| {
+            format!(
+                "cannot fetch ONNX Runtime {VERSION} (one that is there already can be named with \
+                 --onnxruntime or ORT_DYLIB_PATH)"
+            )
+        })?;
         let library = wheel::member(&content, &format!("onnxruntime/capi/{file}"))?;
         cache::write_durably(&staging.join(&file), &library)?;
         spinner.finish_and_clear();
