@@ -9,10 +9,13 @@ For each model: exports it with `torch.onnx.export`, builds the step with the ex
 from the same parameters on the same batches with one thread, and prints the largest relative difference of
 the losses. `--time` also prints steps per second of both.
 
-Exit code 1 if a difference exceeds the limit (1e-5, or what MODELS gives with its reason).
+Training is chaotic: a ReLU or a maximum that turns over because of the last bit of a 32-bit float moves all
+that follows. The yardstick is therefore PyTorch against itself, in float32 and in float64: exit code 1 if the
+step is further than 1e-5 from PyTorch and further than ten times what PyTorch's own rounding moves it.
 """
 
 import argparse
+import copy
 import json
 import os
 import struct
@@ -147,17 +150,17 @@ def tokens(time_steps, words, per_token):
     return draw
 
 
-# name: model, data, batch, optimizer, learning rate, options of the builder, limit
+# name: model, data, batch, optimizer, learning rate, options of the builder
 MODELS = {
-    "mlp": (Mlp, images(1, 8), 16, "momentum", 0.05, [], 1e-5),
-    "mlp-sgd": (Mlp, images(1, 8), 16, "sgd", 0.1, ["decay=0.001"], 1e-5),
-    "mlp-adam": (Mlp, images(1, 8), 16, "adam", 0.002, [], 1e-5),
-    "mlp-adamw-clip": (Mlp, images(1, 8), 16, "adamw", 0.002, ["clip=0.5"], 1e-5),
-    "lenet": (LeNet, images(1, 28), 16, "momentum", 0.02, [], 1e-5),
-    "resnet18": (ResNet18, images(3, 32), 16, "momentum", 0.01, [], 1e-5),
-    "mobilenetv3": (mobilenet_v3_small, images(3, 64), 16, "momentum", 0.01, [], 1e-5),
-    "lstm": (LstmModel, tokens(16, 50, True), 8, "adam", 0.002, ["class-axis=-1"], 1e-5),
-    "transformer": (Encoder, tokens(12, 50, False), 16, "adam", 0.001, [], 1e-5),
+    "mlp": (Mlp, images(1, 8), 16, "momentum", 0.05, []),
+    "mlp-sgd": (Mlp, images(1, 8), 16, "sgd", 0.1, ["decay=0.001"]),
+    "mlp-adam": (Mlp, images(1, 8), 16, "adam", 0.002, []),
+    "mlp-adamw-clip": (Mlp, images(1, 8), 16, "adamw", 0.002, ["clip=0.5"]),
+    "lenet": (LeNet, images(1, 28), 16, "momentum", 0.02, []),
+    "resnet18": (ResNet18, images(3, 32), 16, "momentum", 0.01, []),
+    "mobilenetv3": (mobilenet_v3_small, images(3, 64), 16, "momentum", 0.01, []),
+    "lstm": (LstmModel, tokens(16, 50, True), 8, "adam", 0.002, ["class-axis=-1"]),
+    "transformer": (Encoder, tokens(12, 50, False), 16, "adam", 0.001, []),
 }
 
 
@@ -167,6 +170,25 @@ def make_optimizer(name, model, rate, settings):
         return torch.optim.SGD(model.parameters(), rate, momentum=0.9 * (name == "momentum"), weight_decay=decay)
     kind = torch.optim.AdamW if name == "adamw" else torch.optim.Adam
     return kind(model.parameters(), rate, weight_decay=decay)
+
+
+def stepper(model, optimizer_name, rate, settings):
+    """A function that trains a model by one batch and returns the loss before the update."""
+    decay = {"decay": float(settings["decay"])} if "decay" in settings else {}
+    optimizer = make_optimizer(optimizer_name, model, rate, decay)
+    model.train()
+
+    def step(x, y):
+        logits = model(x)
+        loss = nn.functional.cross_entropy(logits.flatten(0, -2), y.flatten())
+        optimizer.zero_grad()
+        loss.backward()
+        if "clip" in settings:
+            nn.utils.clip_grad_norm_(model.parameters(), float(settings["clip"]))
+        optimizer.step()
+        return loss
+
+    return step
 
 
 def read_params(path):
@@ -197,7 +219,7 @@ def session(path, threads):
 
 
 def compare(name, steps, folder, timed, threads):
-    make, draw, batch, optimizer_name, rate, arguments, limit = MODELS[name]
+    make, draw, batch, optimizer_name, rate, arguments = MODELS[name]
     torch.manual_seed(0)
     rng = np.random.default_rng(0)
     model = make()
@@ -208,31 +230,26 @@ def compare(name, steps, folder, timed, threads):
         [BUILDER, onnx_path, step_path, "cross-entropy", optimizer_name, str(batch), *arguments], check=True
     )
     settings = dict(argument.split("=") for argument in arguments)
-    optimizer = make_optimizer(
-        optimizer_name, model, rate, {k: float(v) for k, v in settings.items() if k == "decay"}
-    )
-
-    def torch_step(x, y):
-        logits = model(x)
-        loss = nn.functional.cross_entropy(logits.flatten(0, -2), y.flatten())
-        optimizer.zero_grad()
-        loss.backward()
-        if "clip" in settings:
-            nn.utils.clip_grad_norm_(model.parameters(), float(settings["clip"]))
-        optimizer.step()
-        return loss
+    exact_step = stepper(copy.deepcopy(model).double(), optimizer_name, rate, settings)
+    torch_step = stepper(model, optimizer_name, rate, settings)
 
     run = session(step_path, threads)
     theta, state = read_params(step_path.with_suffix(".params"))
     learning_rate = np.array(rate, np.float32)
-    ours, theirs = [], []
+    ours, theirs, exact = [], [], []
     for index in range(steps):
         x, y = data[index % len(data)]
         feed = {"x": x, "y": y, "lr": learning_rate, "theta": theta, "state": state}
         theta, state, loss = run.run(["theta.new", "state.new", "loss"], feed)
         ours.append(float(loss))
-        theirs.append(torch_step(torch.from_numpy(x), torch.from_numpy(y)).item())
-    difference = max(abs(a - b) / abs(b) for a, b in zip(ours, theirs))
+        x, y = torch.from_numpy(x), torch.from_numpy(y)
+        theirs.append(torch_step(x, y).item())
+        exact.append(exact_step(x.double() if x.is_floating_point() else x, y).item())
+
+    def differ(some, others):
+        return max(abs(a - b) / abs(b) for a, b in zip(some, others))
+
+    difference, rounding = differ(ours, theirs), differ(theirs, exact)
 
     # The inference graph on the trained vectors against the model in evaluation mode.
     infer = session(step_path.with_suffix(".infer.onnx"), threads)
@@ -244,16 +261,20 @@ def compare(name, steps, folder, timed, threads):
     logits = np.abs(infer.run(["logits"], feed)[0] - expected).max() / np.abs(expected).max()
     result = {
         "model": name, "optimizer": optimizer_name, "steps": steps, "first_loss": theirs[0],
-        "last_loss": theirs[-1], "loss_difference": difference, "logits_difference": float(logits),
+        "last_loss": theirs[-1], "loss_difference": difference, "torch_float64_difference": rounding,
+        "logits_difference": float(logits),
     }  # fmt: skip
     if timed:
         result |= times(run, feed_of=(data, learning_rate, theta, state), torch_step=torch_step, model=model)
     print(json.dumps(result), flush=True)
-    return difference <= limit
+    return difference <= max(1e-5, 10 * rounding)
 
 
 def times(run, feed_of, torch_step, model):
-    """Steps per second of both, alternating in blocks; the best block of each counts."""
+    """Steps per second of processor time of both, alternating in blocks; the best block of each counts.
+
+    With one thread, processor time is the time a step takes on a machine that does nothing else.
+    """
     data, rate, theta, state = feed_of
     model.train()
     binding = run.io_binding()
@@ -266,11 +287,11 @@ def times(run, feed_of, torch_step, model):
     x, y = torch.from_numpy(x), torch.from_numpy(y)
 
     def block(step, seconds=1.0):
-        count, start = 0, time.perf_counter()
-        while time.perf_counter() - start < seconds:
+        count, start = 0, time.process_time()
+        while time.process_time() - start < seconds:
             step()
             count += 1
-        return count / (time.perf_counter() - start)
+        return count / (time.process_time() - start)
 
     best = [0.0, 0.0]
     for _ in range(4):

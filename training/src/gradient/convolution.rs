@@ -7,11 +7,11 @@ use crate::graph::{Graph, Value};
 use crate::onnx::Attributes;
 
 /// y = Conv(x, w) + b.
-/// dx = ConvTranspose(dy, w) with the same geometry, `output_padding` restoring what no window touched;
-/// dw = correlation of x with dy (see [`kernel_gradient`]); db = Σ dy over batch and space.
+/// dx: see [`input_gradient`]; dw = correlation of x with dy: see [`kernel_gradient`];
+/// db = Σ dy over batch and space.
 pub(super) fn conv(c: &mut Context<'_>) -> Result<(), OperatorError> {
     let (x, w, dy) = (c.x(0)?, c.x(1)?, c.dy()?);
-    let (shape_x, shape_w, shape_y) = (c.shape(x), c.shape(w), c.shape(dy));
+    let (shape_x, shape_w) = (c.shape(x), c.shape(w));
     let groups = c.step.attributes.int_or("group", 1) as usize;
     let window = Window::of(
         "Conv",
@@ -20,16 +20,7 @@ pub(super) fn conv(c: &mut Context<'_>) -> Result<(), OperatorError> {
         &shape_x[2..],
     )?;
     if c.wants(0) {
-        let rest: Vec<i64> = window
-            .remainder(&shape_x[2..], &shape_y[2..])
-            .iter()
-            .map(|untouched| *untouched as i64)
-            .collect();
-        let attributes = window
-            .attributes()
-            .int("group", groups as i64)
-            .ints("output_padding", &rest);
-        let gradient = c.graph.op("ConvTranspose", &[dy, w], attributes)?;
+        let gradient = input_gradient(c.graph, dy, w, &shape_x, &window, groups)?;
         c.give(0, gradient)?;
     }
     if c.wants(1) {
@@ -80,13 +71,181 @@ fn give_bias(c: &mut Context<'_>, index: usize) -> Result<(), OperatorError> {
     c.give(index, gradient)
 }
 
+/// Gradient of the input of a convolution: ConvTranspose(dy, w) with the same geometry, `output_padding`
+/// restoring what no window touched.
+///
+/// With stride 1 and one group that is a convolution of dy with the kernel turned around, its channels
+/// exchanged, and pads `extent − 1 − pad`; ONNX Runtime's CPU kernel for it is the faster one (measured:
+/// 10 to 30 % over the layers of ResNet-18).
+fn input_gradient(
+    graph: &mut Graph,
+    dy: Value,
+    w: Value,
+    shape_x: &[usize],
+    window: &Window,
+    groups: usize,
+) -> Result<Value, OperatorError> {
+    let spatial: Vec<usize> = (0..window.kernel.len()).collect();
+    let turned_pads = |pads: &[usize]| -> Option<Vec<usize>> {
+        spatial
+            .iter()
+            .map(|axis| (window.extent(*axis) - 1).checked_sub(pads[*axis]))
+            .collect()
+    };
+    let pads = (
+        turned_pads(&window.pads_begin),
+        turned_pads(&window.pads_end),
+    );
+    if let ((Some(pads_begin), Some(pads_end)), 1) = (pads, groups)
+        && window.strides.iter().all(|stride| *stride == 1)
+    {
+        let order = [vec![1, 0], (2..shape_x.len()).collect()].concat();
+        let mut kernel = graph.permute(w, &order)?;
+        let turned: Vec<i64> = spatial
+            .iter()
+            .filter(|a| window.kernel[**a] > 1)
+            .map(|a| *a as i64 + 2)
+            .collect();
+        if !turned.is_empty() {
+            let minus_one = graph.integers(&vec![-1; turned.len()]);
+            let end = graph.integers(&vec![i64::MIN; turned.len()]);
+            let axes = graph.integers(&turned);
+            kernel = graph.apply("Slice", &[kernel, minus_one, end, axes, minus_one])?;
+        }
+        let turned_window = Window {
+            pads_begin,
+            pads_end,
+            ..window.clone()
+        };
+        return graph.op("Conv", &[dy, kernel], turned_window.attributes());
+    }
+    let rest: Vec<i64> = window
+        .remainder(&shape_x[2..], &graph.shape(dy)[2..])
+        .iter()
+        .map(|untouched| *untouched as i64)
+        .collect();
+    let attributes = window
+        .attributes()
+        .int("group", groups as i64)
+        .ints("output_padding", &rest);
+    graph.op("ConvTranspose", &[dy, w], attributes)
+}
+
 /// Gradient of the kernel of `small = Conv(large, kernel)`:
 /// `dw[m, c, k] = Σ_{b,o} large[b, c, o·stride + k·dilation − pad] · d_small[b, m, o]`.
-///
-/// That is itself a convolution with batch and channels exchanged, strides and dilations exchanged, and
-/// `d_small` as the kernel. With groups, the batch of every group becomes the channels of that group:
-/// input `[c, group·batch, …]`, kernel `[m, batch, …]`, as many groups.
 fn kernel_gradient(
+    graph: &mut Graph,
+    large: Value,
+    d_small: Value,
+    window: &Window,
+    groups: usize,
+) -> Result<Value, OperatorError> {
+    if groups == 1 {
+        by_products(graph, large, d_small, window)
+    } else {
+        by_convolution(graph, large, d_small, window, groups)
+    }
+}
+
+/// Kernel gradient as matrix products `[m, b·o] · [c, b·o]ᵀ`, one for every tap `k`: the elements of
+/// `large` that the tap meets are a slice with the stride as its step. Twice as fast on the CPU as
+/// [`by_convolution`] (measured over the layers of ResNet-18), whose products are only as wide as the kernel
+/// has taps.
+///
+/// With few channels the slices of all taps are put one after another for a single product.
+fn by_products(
+    graph: &mut Graph,
+    large: Value,
+    d_small: Value,
+    window: &Window,
+) -> Result<Value, OperatorError> {
+    /// Fewer columns leave most of a matrix kernel's tile empty.
+    const COLUMNS_MIN: usize = 16;
+    let shape = graph.shape(large).to_vec();
+    let shape_small = graph.shape(d_small).to_vec();
+    let (channels, maps) = (shape[1], shape_small[1]);
+    let positions = shape_small.iter().product::<usize>() / maps;
+    let exchanged = [vec![1, 0], (2..shape.len()).collect()].concat();
+
+    let rows = graph.permute(d_small, &exchanged)?;
+    let rows = graph.reshape(rows, &[maps, positions])?;
+    let padded = graph.permute(large, &exchanged)?;
+    let padded = graph.pad(
+        padded,
+        &[&[0, 0], window.pads_begin.as_slice()].concat(),
+        &[&[0, 0], window.pads_end.as_slice()].concat(),
+    )?;
+    let mut slices = Vec::new();
+    for tap in taps(&window.kernel) {
+        let slice = met_by(graph, padded, &tap, window, &shape_small[2..])?;
+        slices.push(graph.reshape(slice, &[channels, positions])?);
+    }
+    let turned = Attributes::new().int("transB", 1);
+    let kernel_shape = [&[maps, channels], window.kernel.as_slice()].concat();
+    if channels < COLUMNS_MIN {
+        let count = slices.len();
+        let columns = graph.concat(&slices, 0)?;
+        let product = graph.op("Gemm", &[rows, columns], turned)?;
+        let product = graph.reshape(product, &[maps, count, channels])?;
+        let product = graph.permute(product, &[0, 2, 1])?;
+        return graph.reshape(product, &kernel_shape);
+    }
+    let mut products = Vec::new();
+    for slice in slices {
+        let product = graph.op("Gemm", &[rows, slice], turned.clone())?;
+        products.push(graph.reshape(product, &[maps, channels, 1])?);
+    }
+    let product = graph.concat(&products, 2)?;
+    graph.reshape(product, &kernel_shape)
+}
+
+/// Every index within a kernel, in row-major order.
+fn taps(kernel: &[usize]) -> Vec<Vec<usize>> {
+    kernel.iter().fold(vec![Vec::new()], |taps, size| {
+        taps.iter()
+            .flat_map(|tap| (0..*size).map(move |i| [tap.as_slice(), &[i]].concat()))
+            .collect()
+    })
+}
+
+/// The elements that one tap meets, one per window: `[…, …, output…]`.
+fn met_by(
+    graph: &mut Graph,
+    padded: Value,
+    tap: &[usize],
+    window: &Window,
+    output: &[usize],
+) -> Result<Value, OperatorError> {
+    let per_axis = |value: &dyn Fn(usize) -> usize| -> Vec<i64> {
+        (0..tap.len()).map(|axis| value(axis) as i64).collect()
+    };
+    let starts = per_axis(&|axis| tap[axis] * window.dilations[axis]);
+    let ends = per_axis(&|axis| {
+        tap[axis] * window.dilations[axis] + (output[axis] - 1) * window.strides[axis] + 1
+    });
+    if graph.shape(padded)[2..]
+        .iter()
+        .zip(&ends)
+        .all(|(size, end)| *size as i64 == *end)
+        && starts.iter().all(|start| *start == 0)
+        && window.strides.iter().all(|stride| *stride == 1)
+    {
+        return Ok(padded);
+    }
+    let arguments = [
+        padded,
+        graph.integers(&starts),
+        graph.integers(&ends),
+        graph.integers(&per_axis(&|axis| axis + 2)),
+        graph.integers(&per_axis(&|axis| window.strides[axis])),
+    ];
+    graph.apply("Slice", &arguments)
+}
+
+/// Kernel gradient as a convolution with batch and channels exchanged, strides and dilations exchanged, and
+/// `d_small` as the kernel. The batch of every group becomes the channels of that group: input
+/// `[c, group·batch, …]`, kernel `[m, batch, …]`, as many groups.
+fn by_convolution(
     graph: &mut Graph,
     large: Value,
     d_small: Value,
@@ -99,14 +258,10 @@ fn kernel_gradient(
     let axes: Vec<usize> = (2..shape.len()).collect();
     let exchanged = [vec![1, 0], axes.clone()].concat();
 
-    let input = if groups == 1 {
-        graph.permute(large, &exchanged)?
-    } else {
-        let parts = graph.reshape(large, &[&[batch, groups, each], spatial].concat())?;
-        let order: Vec<usize> = [2, 1, 0].into_iter().chain(3..shape.len() + 1).collect();
-        let turned = graph.permute(parts, &order)?;
-        graph.reshape(turned, &[&[each, groups * batch], spatial].concat())?
-    };
+    let parts = graph.reshape(large, &[&[batch, groups, each], spatial].concat())?;
+    let order: Vec<usize> = [2, 1, 0].into_iter().chain(3..shape.len() + 1).collect();
+    let turned = graph.permute(parts, &order)?;
+    let input = graph.reshape(turned, &[&[each, groups * batch], spatial].concat())?;
     let kernel = graph.permute(d_small, &exchanged)?;
     let turned_window = Window {
         kernel: graph.shape(kernel)[2..].to_vec(),

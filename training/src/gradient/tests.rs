@@ -222,6 +222,12 @@ fn geometries() -> Vec<(Vec<usize>, Vec<usize>, Attributes)> {
             window(&[3], &[2], &[2], &[2, 0]),
         ),
         (vec![2, 3, 4, 4], vec![5, 3, 1, 1], plain),
+        // As many channels as it takes for one product per tap.
+        (
+            vec![1, 16, 4, 3],
+            vec![2, 16, 2, 2],
+            window(&[2, 2], &[2, 1], &[1, 2], &[1, 0, 0, 1]),
+        ),
     ]
 }
 
