@@ -3,12 +3,8 @@
 //! Every finding has a reason and, where something is wrong, the one command that mends it. Nothing is
 //! changed on the board: not even a file is opened for writing that would be created by it.
 
-mod json;
-
-use crate::board::{
-    Controls, GPU_MASKS, Jetson, Node, Options, Sysfs, find_gpu_folder, number, shipped,
-};
-use json::Json;
+use crate::board::{Controls, GPU_MASKS, Jetson, Node, Options, Sysfs, find_gpu_folder, number};
+use crate::json::Object;
 use nix::unistd::{AccessFlags, access};
 use std::fmt;
 use std::fs;
@@ -347,29 +343,25 @@ impl Report {
 
     /// The report as one JSON object.
     #[must_use]
-    pub fn to_json(&self) -> String {
-        let mut json = Json::default();
-        json.object(|json| {
-            json.key("board").optional_string(self.board.as_deref());
-            json.key("verdict").string(self.verdict().name());
-            json.key("clocks_khz").object(|json| {
-                for (name, table) in &self.clocks_khz {
-                    json.key(name).array(table, |json, khz| json.number(*khz));
-                }
+    pub fn to_json(&self) -> Object {
+        let clocks = self
+            .clocks_khz
+            .iter()
+            .fold(Object::new(), |object, (name, table)| {
+                object.integers(name, table.iter().copied())
             });
-            json.key("findings").array(&self.findings, |json, finding| {
-                json.object(|json| {
-                    json.key("subject").string(finding.subject);
-                    json.key("verdict").string(finding.verdict.name());
-                    json.key("text").string(&finding.text);
-                    json.key("mend").optional_string(finding.mend.as_deref());
-                });
-            });
-            json.key("boards_known").array(shipped(), |json, board| {
-                json.string(&board.name);
-            });
+        let findings = self.findings.iter().map(|finding| {
+            Object::new()
+                .text("subject", finding.subject)
+                .text("verdict", finding.verdict.name())
+                .text("text", &finding.text)
+                .optional_text("mend", finding.mend.as_deref())
         });
-        json.finish()
+        Object::new()
+            .optional_text("board", self.board.as_deref())
+            .text("verdict", self.verdict().name())
+            .object("clocks_khz", &clocks)
+            .objects("findings", findings)
     }
 }
 

@@ -38,6 +38,39 @@ impl Object {
         self.raw(key, Quoted(value))
     }
 
+    /// Adds a string, or null.
+    #[must_use]
+    pub fn optional_text(self, key: &str, value: Option<&str>) -> Self {
+        match value {
+            Some(text) => self.text(key, text),
+            None => self.raw(key, "null"),
+        }
+    }
+
+    /// Adds a list of whole numbers.
+    #[must_use]
+    pub fn integers(self, key: &str, values: impl IntoIterator<Item = u32>) -> Self {
+        self.list(key, values.into_iter())
+    }
+
+    /// Adds a list of objects.
+    #[must_use]
+    pub fn objects(self, key: &str, values: impl IntoIterator<Item = Self>) -> Self {
+        self.list(key, values.into_iter())
+    }
+
+    fn list(self, key: &str, values: impl Iterator<Item = impl fmt::Display>) -> Self {
+        let mut list = String::new();
+        for value in values {
+            let separator = if list.is_empty() { "[" } else { "," };
+            let _ = write!(list, "{separator}{value}");
+        }
+        if list.is_empty() {
+            list.push('[');
+        }
+        self.raw(key, list + "]")
+    }
+
     /// Adds a whole number.
     #[must_use]
     pub fn integer(self, key: &str, value: impl Into<u64>) -> Self {
@@ -124,6 +157,18 @@ mod tests {
             r#"{"event":"x","none":null,"half":0.5,"not":null,"yes":true,"inner":{"a":1}}"#
         );
         assert_eq!(Object::new().to_string(), "{}");
+    }
+
+    #[test]
+    fn lists_may_be_empty() {
+        let object = Object::new()
+            .integers("none", [])
+            .integers("two", [1, 2])
+            .objects("things", [Object::new().optional_text("a", None)]);
+        assert_eq!(
+            object.to_string(),
+            r#"{"none":[],"two":[1,2],"things":[{"a":null}]}"#
+        );
     }
 
     #[test]

@@ -27,7 +27,7 @@ fn a_sound_board_has_no_bad_finding_and_is_left_alone() {
     assert_eq!(report.board.as_deref(), Some("orin-agx"));
     tree::assert_same(&tree::files(folder.path()), &before, "after the doctor");
 
-    let json: serde_json::Value = serde_json::from_str(&report.to_json()).unwrap();
+    let json: serde_json::Value = serde_json::from_str(&report.to_json().to_string()).unwrap();
     assert_eq!(json["board"], "orin-agx");
     assert_eq!(json["verdict"], "good");
     assert_eq!(json["clocks_khz"]["gpu"][0], 306_000);
@@ -96,6 +96,6 @@ fn every_defect_is_told_with_its_remedy() {
         assert_eq!(finding.verdict, verdict, "{report}");
         let found = finding.mend.as_deref().unwrap_or_default();
         assert!(found.contains(mend), "{subject}: {found}");
-        serde_json::from_str::<serde_json::Value>(&report.to_json()).unwrap();
+        serde_json::from_str::<serde_json::Value>(&report.to_json().to_string()).unwrap();
     }
 }
