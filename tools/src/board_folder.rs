@@ -1,7 +1,7 @@
 //! A folder of plain files that looks like a board's `/sys`, `/proc` and `/etc`, at stock clocks: for
 //! `fulcrum demo`, for tests, and for trying `fulcrumd --sysfs-root` without a board.
 //!
-//! Names, layouts and tables are those of reference 1 to 2 in `docs/boards.md`. **Limit:** plain files
+//! Names, layouts and tables are those of `docs/boards.md`, sections 1 and 2. **Limit:** plain files
 //! take any write. Nothing is refused, rounded or delayed here, an offline cluster keeps its files,
 //! and sensors do not move; for a board that behaves like the kernel see the virtual Jetson in
 //! `tests/`.

@@ -1,7 +1,7 @@
 //! A user's own `nvpmodel.conf`: NVIDIA's named modes as power modes of ours, to compare a plan with
 //! the presets.
 //!
-//! The syntax and its quirks are those of reference 2.3 in `docs/boards.md`. NVIDIA's files are
+//! The syntax and its quirks: `docs/boards.md`, section 2.3. NVIDIA's files are
 //! proprietary: they are read where the user has them, and none is shipped.
 
 use fulcrum_plan::board::Clocks;
