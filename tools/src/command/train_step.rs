@@ -1,0 +1,113 @@
+//! `fulcrum train-step`: from a forward ONNX model to a training step that any ONNX Runtime runs.
+
+use crate::verdict::Verdict;
+use anyhow::Context;
+use fulcrum_training::{Layout, Loss, Model, Optimizer, Options, train_step};
+use regex::Regex;
+use std::path::PathBuf;
+
+/// Options of `fulcrum train-step`.
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    /// The forward model, opset 13 to 22
+    model: PathBuf,
+    /// What is minimized: cross-entropy, mse or bce
+    #[arg(long, value_name = "LOSS")]
+    loss: Loss,
+    /// How parameters follow their gradient: sgd, momentum, adam or adamw
+    #[arg(long, value_name = "OPTIMIZER")]
+    optimizer: Optimizer,
+    /// Samples per step
+    #[arg(long, value_name = "N")]
+    batch: usize,
+    /// Initializers whose name matches stay as they are, without gradient and state
+    #[arg(long, value_name = "REGEX")]
+    freeze: Option<Regex>,
+    /// One vector each for parameters and state (flat), or every tensor by itself (named)
+    #[arg(long, value_name = "LAYOUT", default_value = "flat")]
+    layout: Layout,
+    /// Momentum's share of the velocity before
+    #[arg(long, value_name = "X", default_value_t = 0.9)]
+    momentum: f32,
+    /// Weight decay [default: 0.01 for adamw, else 0]
+    #[arg(long, value_name = "X")]
+    weight_decay: Option<f32>,
+    /// Scale gradients down to this global norm
+    #[arg(long, value_name = "X")]
+    clip_norm: Option<f32>,
+    /// Runs of the step per update; their gradients are averaged
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    accumulate: u32,
+    /// The model's output that the loss takes [default: the first]
+    #[arg(long, value_name = "NAME")]
+    output: Option<String>,
+    /// Size of a symbolic dimension other than the batch; may be given several times
+    #[arg(long = "dimension", value_name = "NAME=SIZE", value_parser = dimension)]
+    dimensions: Vec<(String, usize)>,
+    /// Seed of dropout's masks
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    dropout_seed: u64,
+    /// Turn dropout off
+    #[arg(long, conflicts_with = "dropout_seed")]
+    no_dropout: bool,
+    /// The step's graph; its companions are written beside it [default: MODEL.train.onnx]
+    #[arg(long, value_name = "STEP.onnx")]
+    out: Option<PathBuf>,
+}
+
+fn dimension(text: &str) -> Result<(String, usize), String> {
+    let parsed = text.split_once('=').and_then(|(name, size)| {
+        let size = size.parse().ok().filter(|size| *size > 0)?;
+        (!name.is_empty()).then(|| (name.to_owned(), size))
+    });
+    parsed.ok_or_else(|| "allowed is NAME=SIZE, with a size from 1".to_owned())
+}
+
+impl Arguments {
+    fn options(&self) -> Options {
+        Options {
+            freeze: self.freeze.clone(),
+            layout: self.layout,
+            momentum: self.momentum,
+            weight_decay: self.weight_decay,
+            clip_norm: self.clip_norm,
+            accumulate: self.accumulate,
+            output: self.output.clone(),
+            dimensions: self.dimensions.iter().cloned().collect(),
+            dropout_seed: (!self.no_dropout).then_some(self.dropout_seed),
+            ..Options::new(self.loss, self.optimizer, self.batch)
+        }
+    }
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// A model that cannot be read or differentiated (the message names the node, and what helps), an option
+/// out of its range, or a file that cannot be written; no file is then half-written.
+pub fn run(arguments: &Arguments) -> anyhow::Result<Verdict> {
+    let path = &arguments.model;
+    let model = Model::read(path).with_context(|| path.display().to_string())?;
+    let step = train_step::build(&model, &arguments.options())
+        .with_context(|| path.display().to_string())?;
+    let out = arguments
+        .out
+        .clone()
+        .unwrap_or_else(|| path.with_extension("train.onnx"));
+    let files = step.write(&out)?;
+    println!(
+        "{} parameters in {} tensors are trained; {} numbers of state",
+        step.parameters.initial().len(),
+        step.parameters.entries().len(),
+        step.state.initial().len()
+    );
+    for (what, file) in [
+        ("training step", &files.step),
+        ("inference", &files.inference),
+        ("first parameters", &files.params),
+        ("manifest", &files.manifest),
+    ] {
+        println!("{what:<17} {}", file.display());
+    }
+    Ok(Verdict::Done)
+}
