@@ -12,8 +12,8 @@
 //! - [`problem`]: the formulas of the optimization problem, here and nowhere else;
 //! - [`select`]: the look-up that turns a budget into a row of the table;
 //! - [`link`]: what a workstation and a board say to each other while modes are profiled, see `docs/link.md`;
-//! - `description`, `durable` and `store` (feature `std`): board descriptions in TOML, files that are
-//!   never torn, and the two slots on disk.
+//! - `description`, `durable`, `store` and `answer` (feature `std`): board descriptions in TOML, files that
+//!   are never torn, the two slots on disk, and what a device says of a plan that is sent to it.
 //!
 //! Without the feature `std` the crate is `no_std` and needs no allocator; decode, check and select
 //! neither panic nor allocate (invariant I1).
@@ -37,6 +37,8 @@
     )
 )]
 
+#[cfg(feature = "std")]
+pub mod answer;
 pub mod board;
 pub mod check;
 #[cfg(feature = "std")]

@@ -2,6 +2,11 @@
 //!
 //! Every error names the option, the value, what is allowed, and where to read on.
 
+mod profile;
+
+pub(crate) use profile::Profile;
+
+use crate::Failure;
 use fulcrum_plan::units::{MicroSec, MilliRps, MilliWatt};
 use fulcrum_runtime::arrivals::Process;
 use fulcrum_runtime::schedule::Overload;
@@ -16,6 +21,8 @@ fulcrumd: sets a board's clocks from a plan, serves inference and trains in betw
 
 Usage:
   fulcrumd run (--plan FILE | --plan-dir DIR) --power W [options]
+  fulcrumd profile [--train NAME=STEP.onnx]... [--infer NAME=MODEL.onnx[:BATCH,...]]... --data FILE [options]
+  fulcrumd accept [--plan-dir DIR] [--sysfs-root DIR] [--board NAME]
   fulcrumd restore [--sysfs-root DIR] [--state-dir DIR]
   fulcrumd version
 
@@ -41,6 +48,18 @@ run: select the plan's best mode for the budgets, apply it, and work until stopp
   --board NAME           refuse to run on any other board
   --onnxruntime PATH     ONNX Runtime library
   --json                 events as JSON, one object per line, on standard output
+
+profile: measure what `fulcrum plan --profiles exec:COMMAND` asks for, over standard input and output
+  --train NAME=STEP.onnx training step (:BATCH behind it if its graph has none)
+  --infer NAME=MODEL.onnx:1,4,16
+                         inference model and its batch sizes (default 1,4,16,32,64)
+  --data FILE            labelled samples that the minibatches are made of
+  --minibatches N        minibatches per profile, 5 to 10000 (default 40)
+  --idle-s S             end after so long without a request, 1 to 86400 (default 600)
+  and --intra-op-threads, --onnxruntime, --sysfs-root, --state-dir, --board as above
+
+accept: take a plan from standard input, verify it, flash it (what `fulcrum flash --to ssh:...` starts)
+  --plan-dir DIR         where to (default /var/lib/fulcrum/plans)
 
 restore: put back the clocks that a killed fulcrumd left changed
 
@@ -72,6 +91,10 @@ pub(crate) enum Command {
     Version,
     /// Work.
     Run(Box<Run>),
+    /// Serve measurements.
+    Profile(Box<Profile>),
+    /// Take a plan.
+    Accept(Accept),
     /// Put back the clocks that a killed process left.
     Restore(BoardOptions),
 }
@@ -94,6 +117,30 @@ pub(crate) struct BoardOptions {
     pub(crate) state_dir: Option<PathBuf>,
     /// `--board`.
     pub(crate) name: Option<String>,
+}
+
+impl BoardOptions {
+    /// Whether the board that was found is the one of `--board`.
+    ///
+    /// # Errors
+    /// It is another.
+    pub(crate) fn check(&self, found: &str) -> Result<(), Failure> {
+        match &self.name {
+            Some(name) if name != found => Err(Failure::no(format!(
+                "this board is {found}, not {name} as --board asks"
+            ))),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Options of `fulcrumd accept`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Accept {
+    /// `--plan-dir`.
+    pub(crate) plan_dir: PathBuf,
+    /// The board.
+    pub(crate) board: BoardOptions,
 }
 
 /// The latency budget and the rate it holds for.
@@ -152,6 +199,9 @@ struct Given {
 
 const SWITCHES: [&str; 1] = ["--json"];
 
+/// Command and option of what may be given more than once.
+const REPEATABLE: [(&str, &str); 2] = [("profile", "--train"), ("profile", "--infer")];
+
 impl Given {
     /// Reads `--name value`, `--name=value` and switches; refuses what the command does not have.
     fn read(
@@ -175,7 +225,8 @@ impl Given {
             if !known.contains(&name) {
                 return usage(format!("unknown option `{name}` of `fulcrumd {command}`"));
             }
-            if options.iter().any(|(given, _)| given == name) {
+            let may_repeat = REPEATABLE.contains(&(command, name));
+            if !may_repeat && options.iter().any(|(given, _)| given == name) {
                 return usage(format!("`{name}` is given twice"));
             }
             let value = match (SWITCHES.contains(&name), attached) {
@@ -199,6 +250,12 @@ impl Given {
     fn value(&self, name: &str) -> Option<&OsString> {
         let found = self.options.iter().find(|(given, _)| given == name);
         found.and_then(|(_, value)| value.as_ref())
+    }
+
+    /// Every value of an option that may be given more than once.
+    fn values(&self, name: &str) -> impl Iterator<Item = &OsString> {
+        let found = self.options.iter().filter(move |(given, _)| given == name);
+        found.filter_map(|(_, value)| value.as_ref())
     }
 
     fn path(&self, name: &str) -> Option<PathBuf> {
@@ -227,6 +284,14 @@ impl Given {
             let number = text.parse::<f64>().ok()?;
             (low..=high).contains(&number).then_some(number)
         })
+    }
+
+    fn intra_op_threads(&self) -> Result<u16, UsageError> {
+        let allowed = "a whole number from 1 to 64";
+        let count = self.parsed("--intra-op-threads", allowed, |text| {
+            text.parse().ok().filter(|count| (1..=64).contains(count))
+        })?;
+        Ok(count.unwrap_or(1))
     }
 
     fn required<T>(&self, name: &str, value: Option<T>) -> Result<T, UsageError> {
@@ -261,6 +326,10 @@ const RUN_OPTIONS: [&str; 21] = [
     "--json",
 ];
 
+const ACCEPT_OPTIONS: [&str; 3] = ["--plan-dir", "--sysfs-root", "--board"];
+/// Where the service of the package looks for a plan.
+const PLAN_DIR: &str = "/var/lib/fulcrum/plans";
+
 const RESTORE_OPTIONS: [&str; 2] = ["--sysfs-root", "--state-dir"];
 
 /// Reads a command line without the program's name.
@@ -286,6 +355,17 @@ pub(crate) fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Command
         Some("run") => {
             let given = Given::read("run", &RUN_OPTIONS, rest.into_iter())?;
             Ok(Command::Run(Box::new(run(&given)?)))
+        }
+        Some("profile") => {
+            let given = Given::read("profile", &profile::OPTIONS, rest.into_iter())?;
+            Ok(Command::Profile(Box::new(profile::profile(&given)?)))
+        }
+        Some("accept") => {
+            let given = Given::read("accept", &ACCEPT_OPTIONS, rest.into_iter())?;
+            Ok(Command::Accept(Accept {
+                plan_dir: given.path("--plan-dir").unwrap_or_else(|| PLAN_DIR.into()),
+                board: board(&given)?,
+            }))
         }
         Some("restore") => {
             let given = Given::read("restore", &RESTORE_OPTIONS, rest.into_iter())?;
@@ -324,13 +404,7 @@ fn run(given: &Given) -> Result<Run, UsageError> {
         held_out: given.path("--held-out"),
         learning_rate: learning_rate(given)?,
         checkpoint: given.path("--checkpoint"),
-        intra_op_threads: given
-            .parsed(
-                "--intra-op-threads",
-                "a whole number from 1 to 64",
-                |text| text.parse().ok().filter(|count| (1..=64).contains(count)),
-            )?
-            .unwrap_or(1),
+        intra_op_threads: given.intra_op_threads()?,
         arrivals: given
             .parsed("--arrivals", "constant or poisson", Process::from_name)?
             .unwrap_or(Process::Constant),
@@ -405,11 +479,11 @@ fn check_together(options: &Run) -> Result<(), UsageError> {
 mod tests {
     use super::*;
 
-    fn parsed(line: &str) -> Result<Command, UsageError> {
+    pub(super) fn parsed(line: &str) -> Result<Command, UsageError> {
         parse(line.split_whitespace().map(OsString::from))
     }
 
-    fn message(line: &str) -> String {
+    pub(super) fn message(line: &str) -> String {
         parsed(line).unwrap_err().to_string()
     }
 
@@ -509,6 +583,7 @@ mod tests {
                 "--checkpoint needs --train",
             ),
             ("restore --power 3", "unknown option `--power`"),
+            ("accept --plan x", "unknown option `--plan`"),
         ] {
             assert!(message(line).contains(part), "{line}: {}", message(line));
         }

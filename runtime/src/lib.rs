@@ -12,6 +12,7 @@ pub mod histogram;
 pub mod json;
 pub mod models;
 pub mod notify;
+pub mod profile;
 pub mod queue;
 pub mod schedule;
 pub mod serve;

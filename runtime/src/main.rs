@@ -1,7 +1,9 @@
 //! `fulcrumd`: the runtime's binary. Reads the command line and calls; see [`fulcrum_runtime`].
 
+mod accept;
 mod args;
 mod logger;
+mod profile_service;
 mod restore;
 mod run;
 
@@ -39,6 +41,8 @@ fn main() -> ExitCode {
         Ok(Command::Help) => print(args::HELP),
         Ok(Command::Version) => print(concat!("fulcrumd ", env!("CARGO_PKG_VERSION"), "\n")),
         Ok(Command::Run(options)) => run::run(&options),
+        Ok(Command::Profile(options)) => profile_service::profile(&options),
+        Ok(Command::Accept(options)) => accept::accept(&options),
         Ok(Command::Restore(options)) => restore::restore(&options),
         Err(error) => Err(Failure::trouble(error)),
     };

@@ -1,6 +1,7 @@
 //! Which board this is, and which release runs on it (jetson.md 1.1).
 
 use super::number;
+use super::shipped::shipped;
 use super::startup::{DiscoverError, read_start};
 use super::sysfs::errno;
 use fulcrum_plan::Board;
@@ -71,6 +72,14 @@ impl Identity {
     #[must_use]
     pub fn name(&self) -> &str {
         &self.board.name
+    }
+
+    /// Identifies the board below `root` among the shipped ones, and looks at nothing else.
+    ///
+    /// # Errors
+    /// There is no device tree, or no board has a module that it names.
+    pub fn of(root: &Path) -> Result<Self, DiscoverError> {
+        Self::find(root, shipped())
     }
 
     /// Identifies the board below `root`.

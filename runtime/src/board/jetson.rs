@@ -275,6 +275,16 @@ impl<C: Controls> Jetson<C> {
         Ok(Drift::between(&live.for_mode(mode, &self.topology), &live))
     }
 
+    /// The mode that the files amount to now: cores online, upper bounds, the locked memory clock (0 if it
+    /// is not locked).
+    ///
+    /// # Errors
+    /// The first file that cannot be read.
+    pub fn mode(&mut self) -> Result<PowerMode, NodeError> {
+        let live = Settings::read(&mut self.controls, &self.topology)?;
+        Ok(live.effective_mode(&self.topology))
+    }
+
     /// Puts the clocks back that were there before the first change; does nothing without one.
     ///
     /// # Errors

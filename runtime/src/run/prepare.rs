@@ -43,14 +43,7 @@ pub(crate) struct Workload<'a> {
 pub(crate) fn prepare<'a>(options: &Run, correct: &'a Counter) -> Result<Prepared<'a>, Failure> {
     let board = discover(&options.board)?;
     let identity = &board.identity().board;
-    if let Some(name) = &options.board.name
-        && *name != identity.name.as_str()
-    {
-        return Err(Failure::no(format!(
-            "this board is {}, not {name} as --board asks",
-            identity.name
-        )));
-    }
+    options.board.check(&identity.name)?;
     let (plan, store) = read_plan(&options.plan, identity)?;
     let solution = choose(options, &plan)?;
     let (library, workload) = if options.infer.is_some() || options.train.is_some() {
