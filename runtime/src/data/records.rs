@@ -323,6 +323,27 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn the_documents_example_is_read() {
+        let document = include_str!("../../../docs/data-format.md");
+        let example = document.split("```text").nth(1).unwrap();
+        let bytes = example.split("```").next().unwrap().split_whitespace();
+        let bytes = bytes
+            .map(|byte| u8::from_str_radix(byte, 16).unwrap())
+            .collect();
+        let records = Records::decode(bytes).unwrap();
+        assert_eq!(
+            (records.count(), records.elements(), records.classes()),
+            (2, 2, 3)
+        );
+        let mut samples = [[0.0; 2]; 2];
+        for (index, sample) in (0..).zip(&mut samples) {
+            records.copy_sample(index, sample);
+        }
+        assert_eq!([records.label(0), records.label(1)], [2, 0]);
+        assert_eq!(samples, [[0.5, -1.0], [0.0, 0.25]]);
+    }
+
+    #[test]
     fn a_short_file_is_refused_with_the_first_record_that_is_cut_off() {
         let good = good();
         for length in HEADER_BYTES..good.len() {

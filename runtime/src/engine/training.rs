@@ -7,8 +7,7 @@ use super::signature::{Element, ModelError, ModelProblem, TensorSpec, find, spec
 use super::{Engine, NEW, RunError};
 use ort::session::{RunOptions, Session};
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Most tensors a step may carry. ResNet-18 with Adam, every tensor on its own, has 187; a larger model joins
 /// them into one vector.
@@ -39,7 +38,7 @@ pub struct TrainingSession {
     tensors: TensorSet,
     targets: Element,
     batch: u32,
-    options: Arc<Control>,
+    control: Arc<Control>,
     last_error: Message,
 }
 
@@ -81,13 +80,13 @@ impl TrainingSession {
             .map_err(load_problem)
         };
         let bindings = [from(Side::A)?, from(Side::B)?];
-        let options = Control::new().map_err(load_problem)?;
+        let control = Control::new().map_err(load_problem)?;
         Ok(Self {
             bindings,
             tensors,
             targets: step.y.element,
             batch: step.batch()?,
-            options: Arc::new(options),
+            control: Arc::new(control),
             last_error: Message::new(),
         })
     }
@@ -152,9 +151,9 @@ impl TrainingSession {
     /// [`RunError::Cancelled`] or [`RunError::Failed`]; the parameters are then those of before.
     /// [`RunError::ForeignParameters`] when `parameters` were not loaded with this session.
     pub fn step(&mut self, parameters: &mut Parameters) -> Result<f32, RunError> {
-        self.options.begin();
+        self.control.begin();
         let result = self.run(parameters.current(), parameters);
-        let cancelled = self.options.end();
+        let cancelled = self.control.end();
         match result {
             Ok(()) => {
                 parameters.exchange_sides();
@@ -174,13 +173,13 @@ impl TrainingSession {
     /// A handle that cancels a running step from another thread.
     #[must_use]
     pub fn cancel_handle(&self) -> CancelHandle {
-        CancelHandle(Arc::clone(&self.options))
+        CancelHandle(Arc::clone(&self.control))
     }
 
     /// Runs the step that reads `side` and writes the other.
     fn run(&mut self, side: Side, parameters: &mut Parameters) -> Result<(), ffi::Failure> {
         self.bindings[side.index()].run(
-            &self.options.run,
+            &self.control.run,
             &mut self.tensors,
             ffi::Parameters::Write(parameters.set_mut()),
             &mut self.last_error,
@@ -193,48 +192,59 @@ impl TrainingSession {
 pub struct CancelHandle(Arc<Control>);
 
 impl CancelHandle {
-    /// Tells the running step to stop before its next operator; without a running step, does nothing.
-    ///
-    /// A call that comes while one step ends and the next begins may stop the latter instead; that one is
-    /// then merely not done.
+    /// Tells the running step to stop before its next operator; without a running step, does nothing. Does not
+    /// allocate.
     pub fn cancel(&self) {
-        if self.0.running.load(Ordering::SeqCst) {
-            self.0.requested.store(true, Ordering::SeqCst);
-            // Sets a flag; it cannot fail.
-            let _ = self.0.run.terminate();
-        }
+        self.0.cancel();
     }
 }
 
 /// Run options of a training session and where its current step stands.
 struct Control {
     run: RunOptions,
-    running: AtomicBool,
-    requested: AtomicBool,
+    stage: Mutex<Stage>,
+}
+
+/// Where a step stands. Behind a lock, so that a request reaches the step it found running or none: one that
+/// came late would stop the next step, which nobody asked for. The lock is held for some nanoseconds.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Idle,
+    Running,
+    Cancelled,
 }
 
 impl Control {
     fn new() -> Result<Self, ort::Error> {
         Ok(Self {
             run: RunOptions::new()?,
-            running: AtomicBool::new(false),
-            requested: AtomicBool::new(false),
+            stage: Mutex::new(Stage::Idle),
         })
     }
 
     fn begin(&self) {
-        // A request that came too late for the step before.
-        if self.requested.swap(false, Ordering::SeqCst) {
-            // Clears a flag; it cannot fail.
-            let _ = self.run.unterminate();
-        }
-        self.running.store(true, Ordering::SeqCst);
+        let mut stage = self.stage();
+        // Clears a flag; it cannot fail.
+        let _ = self.run.unterminate();
+        *stage = Stage::Running;
     }
 
     /// Whether the step that ends here was asked to stop.
     fn end(&self) -> bool {
-        self.running.store(false, Ordering::SeqCst);
-        self.requested.load(Ordering::SeqCst)
+        std::mem::replace(&mut *self.stage(), Stage::Idle) == Stage::Cancelled
+    }
+
+    fn cancel(&self) {
+        let mut stage = self.stage();
+        if *stage == Stage::Running {
+            *stage = Stage::Cancelled;
+            // Sets a flag; it cannot fail.
+            let _ = self.run.terminate();
+        }
+    }
+
+    fn stage(&self) -> MutexGuard<'_, Stage> {
+        self.stage.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
