@@ -1,6 +1,7 @@
 //! What Fulcrum's end-to-end tests share: the programs, the measured grids, trees on disk, recorded
-//! writes, golden files, models and the library that runs them.
+//! writes, golden files, models and the library that runs them, a browser.
 
+pub mod chromium;
 pub mod golden;
 pub mod grids;
 pub mod models;

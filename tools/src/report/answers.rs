@@ -1,11 +1,11 @@
 //! What each budget selects, as a device would.
 
 use super::Subject;
-use super::blocks::{Column, beside, details, figure, paragraph, table, table_of};
+use super::blocks::{Column, MODE, beside, details, figure, paragraph, table, table_of};
 use super::budgets::{self, Wishes};
 use super::chart::{Axis, Chart, FULL, Mark, Point, Series};
 use super::markup::Element;
-use super::number::{budget, millis, mode, significant, trimmed, watts};
+use super::number::{budget, millis, mode, mode_cells, significant, trimmed, watts};
 use super::question::{Question, Step, steps};
 use super::scale::Scale;
 use fulcrum_plan::PlanTable;
@@ -19,30 +19,30 @@ fn per_second(rate: MilliRps) -> String {
 
 /// A budget, then what training gets from it.
 fn training_row(budget_mw: MilliWatt, solution: Option<&Solution>) -> Vec<String> {
+    let mut row = vec![budget(budget_mw)];
     let background = solution.and_then(|solution| Some((solution, solution.background?)));
     let Some((solution, background)) = background else {
-        let dash = || "–".to_owned();
-        let nothing = "no mode of the plan fits".to_owned();
-        return vec![budget(budget_mw), dash(), dash(), dash(), dash(), nothing];
+        row.resize(TRAINING.len() + MODE.len(), "–".to_owned());
+        return row;
     };
     let rate = solution.background_per_second(MilliRps(0));
-    vec![
-        budget(budget_mw),
+    let slack = budget_mw.0.saturating_sub(solution.power_mw.0);
+    row.extend([
         rate.map_or_else(String::new, significant),
         millis(background.time_us),
         watts(solution.power_mw),
-        watts(MilliWatt(budget_mw.0.saturating_sub(solution.power_mw.0))),
-        mode(&solution.mode),
-    ]
+        watts(MilliWatt(slack)),
+    ]);
+    row.extend(mode_cells(&solution.mode));
+    row
 }
 
-const TRAINING: [Column<'static>; 6] = [
-    Column::Number("budget, W"),
-    Column::Number("mini\u{ad}batches/s"),
-    Column::Number("ms"),
-    Column::Number("power, W"),
-    Column::Number("slack, W"),
-    Column::Words("mode"),
+const TRAINING: [Column<'static>; 5] = [
+    Column::Number("budget W"),
+    Column::Number("rate /s"),
+    Column::Number("time ms"),
+    Column::Number("power W"),
+    Column::Number("slack W"),
 ];
 
 fn training(plan: &PlanTable) -> Option<Element> {
@@ -60,13 +60,14 @@ fn training(plan: &PlanTable) -> Option<Element> {
     let every = all
         .iter()
         .map(|step| training_row(step.budget, Some(&step.solution)));
-    let caption = format!("Training {name} alone");
+    let columns = [&TRAINING[..], &MODE].concat();
+    let caption = format!("Training {name} alone: rate in minibatches per second");
     Some(
         Element::new("div")
-            .child(table(&caption, &TRAINING, rows))
+            .child(table(&caption, &columns, rows))
             .child(details(
                 &format!("Every budget at which the answer changes ({count})"),
-                table(&format!("{caption}, every step"), &TRAINING, every),
+                table("Every step", &columns, every),
             )),
     )
 }
@@ -94,21 +95,21 @@ impl Inquiry<'_> {
         Series::ordered(at, self.rates.len())
     }
 
-    /// What else an answer fixes, in two short lines.
-    fn fine_print(&self, solution: &Solution) -> [String; 2] {
+    /// What else an answer fixes, in short lines.
+    fn fine_print(&self, solution: &Solution) -> Vec<String> {
         let Some(serving) = solution.serving else {
-            return [String::new(), String::new()];
+            return Vec::new();
         };
         #[expect(clippy::cast_precision_loss, reason = "for display")]
         let latency = format!("{} ms", significant(serving.latency_us as f64 / 1e3));
         let batch = format!("b {}", serving.batch);
         match (self.question.problem, solution.background) {
-            (Problem::TwoInferences, Some(other)) => [
-                format!("{batch}, {} × b {}", other.steps, other.batch),
-                latency,
-            ],
-            (_, Some(background)) => [format!("{batch}, k {}", background.steps), latency],
-            (_, None) => [batch, format!("{} W", watts(solution.power_mw))],
+            (Problem::TwoInferences, Some(other)) => {
+                let gaps = format!("{} × b {}", other.steps, other.batch);
+                vec![batch, gaps, latency]
+            }
+            (_, Some(background)) => vec![format!("{batch}, k {}", background.steps), latency],
+            (_, None) => vec![batch, format!("{} W", watts(solution.power_mw))],
         }
     }
 
@@ -127,13 +128,17 @@ impl Inquiry<'_> {
         let says = format!("{} W in {}", watts(solution.power_mw), mode(&solution.mode));
         cell.with("title", says)
             .child(Element::new("b").text(value))
-            .children(fine_print.map(|text| Element::new("span").text(text)))
+            .children(
+                fine_print
+                    .into_iter()
+                    .map(|text| Element::new("span").text(text)),
+            )
     }
 
     fn matrix(&self) -> Element {
         let titles: Vec<String> = self.rates.iter().map(|rate| per_second(*rate)).collect();
         let rates = titles.iter().map(|title| Column::Number(title));
-        let columns: Vec<Column<'_>> = std::iter::once(Column::Number("budget, W"))
+        let columns: Vec<Column<'_>> = std::iter::once(Column::Number("budget W"))
             .chain(rates)
             .collect();
         let rows = budgets::powers(&self.subject.plan)
@@ -155,14 +160,14 @@ impl Inquiry<'_> {
     }
 
     fn point(&self, step: &Step, rate: MilliRps) -> Point {
-        let [batch, other] = self.fine_print(&step.solution);
         Point {
             x: f64::from(step.budget.0) / 1e3,
             y: self.question.value(&step.solution, rate),
             says: format!(
-                "from {} W at {}: {batch}, {other}; {}",
+                "from {} W at {}: {}; {}",
                 watts(step.budget),
                 per_second(rate),
+                self.fine_print(&step.solution).join(", "),
                 mode(&step.solution.mode)
             ),
         }

@@ -27,6 +27,14 @@ impl Column<'_> {
     }
 }
 
+/// The columns of `number::mode_cells`.
+pub const MODE: [Column<'static>; 4] = [
+    Column::Number("cores"),
+    Column::Number("CPU MHz"),
+    Column::Number("GPU MHz"),
+    Column::Number("EMC MHz"),
+];
+
 /// A table that scrolls in itself where a screen is too narrow for it. The first column names the rows.
 #[must_use]
 pub fn table(

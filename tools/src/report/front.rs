@@ -59,7 +59,8 @@ impl Cells {
     }
 }
 
-fn marks(cells: &Cells, series: Series, height: fn(&Cell) -> f64) -> Vec<Mark> {
+fn marks(cells: &Cells, height: fn(&Cell) -> f64) -> Vec<Mark> {
+    let series = Series::ONLY;
     let point = |(of_mode, cell): &(PowerMode, Cell)| Point {
         x: watts_of(cell),
         y: height(cell),
@@ -82,7 +83,8 @@ fn marks(cells: &Cells, series: Series, height: fn(&Cell) -> f64) -> Vec<Mark> {
     ]
 }
 
-fn legend_of(subject: &Subject, series: Series) -> Element {
+fn legend_of(subject: &Subject) -> Element {
+    let series = Series::ONLY;
     let mut entries = vec![
         (Key::Step(series), "what a budget selects"),
         (Key::Point(series), "mode that some budget selects"),
@@ -137,7 +139,7 @@ fn training(subject: &Subject) -> Option<Element> {
     let (slot, workload) = plan.slot_train().zip(plan.train.as_ref())?;
     let batch = workload.batches.first().copied()?;
     let cells = Cells::of(subject, slot, batch);
-    let mut marks = marks(&cells, Series::ONLY, per_second);
+    let mut marks = marks(&cells, per_second);
     if let Some((_, cell)) = cells.selected.last() {
         let text = format!("{}/s", significant(per_second(cell)));
         marks.push(Mark::Note(watts_of(cell), per_second(cell), text));
@@ -163,7 +165,7 @@ fn training(subject: &Subject) -> Option<Element> {
         marks,
     };
     let words = Element::new("div")
-        .child(legend_of(subject, Series::ONLY))
+        .child(legend_of(subject))
         .children(reading(&cells.selected));
     Some(beside([figure(&chart, None), words]))
 }
@@ -187,8 +189,7 @@ fn inference(subject: &Subject, which: usize) -> Element {
     let all = || slots.iter().flat_map(|(_, cells)| cells.all());
     let x = Scale::linear(all().map(|cell| watts_of(&cell)), 4);
     let y = Scale::logarithmic(all().map(|cell| millis_of(&cell)), 7);
-    let charts = slots.iter().enumerate().map(|(at, (batch, cells))| {
-        let series = Series::ordered(at, slots.len());
+    let charts = slots.iter().map(|(batch, cells)| {
         let chart = Chart {
             id: format!("{}-front-infer{which}-{batch}", subject.id),
             title: format!("batch {batch}"),
@@ -201,7 +202,7 @@ fn inference(subject: &Subject, which: usize) -> Element {
             size: SMALL,
             x: Axis::new("power, W", x.clone()),
             y: Axis::new("ms per minibatch", y.clone()),
-            marks: marks(cells, series, millis_of),
+            marks: marks(cells, millis_of),
         };
         figure(&chart, None)
     });
@@ -211,7 +212,7 @@ fn inference(subject: &Subject, which: usize) -> Element {
             "Lower is better; all charts have the same logarithmic axis. Peak latency at an arrival \
              rate is this time plus the time to gather the batch.",
         ))
-        .child(legend_of(subject, Series::ordered(0, slots.len())))
+        .child(legend_of(subject))
         .child(Element::new("div").class("small").children(charts))
 }
 

@@ -1,11 +1,11 @@
 //! What was spent: every profile in the order it was paid.
 
 use super::Subject;
-use super::blocks::{Column, beside, details, figure, paragraph, table};
+use super::blocks::{Column, MODE, beside, details, figure, paragraph, table};
 use super::chart::{Axis, Chart, FULL, Key, Mark, Point, Series, Size, legend};
 use super::journal::{Journal, Outcome, Profile};
 use super::markup::Element;
-use super::number::{millis, mode, watts};
+use super::number::{millis, mode, mode_cells, watts};
 use super::scale::Scale;
 use fulcrum_planner::profile::Fault;
 use fulcrum_planner::workload::Role;
@@ -15,10 +15,10 @@ const LISTED_MAX: usize = 1000;
 
 fn reason(fault: Fault) -> &'static str {
     match fault {
-        Fault::Clocks => "a clock, read back, was not what was asked",
-        Fault::OverCurrent => "over-current events were counted",
-        Fault::Thermal => "a thermal limit lowered a clock",
-        _ => "not trusted",
+        Fault::Clocks => "discarded: a clock was not as asked",
+        Fault::OverCurrent => "discarded: over-current",
+        Fault::Thermal => "discarded: thermal limit",
+        _ => "discarded",
     }
 }
 
@@ -39,8 +39,8 @@ fn short(journal: &Journal, slot: usize) -> String {
 
 fn outcome(outcome: Outcome) -> &'static str {
     match outcome {
-        Outcome::Trusted { is_in_plan: true } => "in the plan",
-        Outcome::Trusted { is_in_plan: false } => "another mode is as good",
+        Outcome::Trusted { is_in_plan: true } => "in plan",
+        Outcome::Trusted { is_in_plan: false } => "covered",
         Outcome::Discarded(fault) => reason(fault),
     }
 }
@@ -129,13 +129,12 @@ fn counts(journal: &Journal) -> Element {
     )
 }
 
-const LIST: [Column<'static>; 6] = [
+const LIST: [Column<'static>; 5] = [
     Column::Number("no."),
-    Column::Words("workload"),
-    Column::Number("ms"),
-    Column::Number("W"),
+    Column::Words("slot"),
+    Column::Number("time ms"),
+    Column::Number("power W"),
     Column::Words("outcome"),
-    Column::Words("mode"),
 ];
 
 fn list<'a>(
@@ -144,16 +143,17 @@ fn list<'a>(
     profiles: impl Iterator<Item = (usize, &'a Profile)>,
 ) -> Element {
     let row = |(number, profile): (usize, &Profile)| {
-        vec![
+        let mut row = vec![
             number.to_string(),
             short(journal, profile.slot),
             millis(profile.measurement.cell.time_us),
             watts(profile.measurement.cell.power_mw),
             outcome(profile.outcome).to_owned(),
-            mode(&profile.mode),
-        ]
+        ];
+        row.extend(mode_cells(&profile.mode));
+        row
     };
-    table(caption, &LIST, profiles.map(row))
+    table(caption, &[&LIST[..], &MODE].concat(), profiles.map(row))
 }
 
 /// The section.

@@ -59,6 +59,16 @@ pub fn mode(mode: &PowerMode) -> String {
     )
 }
 
+/// A mode as table cells: cores, then CPU, GPU and memory clock in whole MHz.
+pub fn mode_cells(mode: &PowerMode) -> [String; 4] {
+    [
+        mode.cores.to_string(),
+        mhz(mode.cpu_khz),
+        mhz(mode.gpu_khz),
+        mhz(mode.emc_khz),
+    ]
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
