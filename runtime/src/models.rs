@@ -62,8 +62,9 @@ impl HeldOut {
 
 /// The sessions of a run with their samples: the loop's [`Work`].
 pub struct Models<'a> {
-    /// Inference, if there is any.
-    pub inference: Option<InferenceSession>,
+    /// Inference sessions, by ascending batch; none if nothing is served. Requests run in the smallest
+    /// that holds them.
+    pub inference: Vec<InferenceSession>,
     /// Training, if there is any.
     pub training: Option<TrainingSession>,
     /// What both share.
@@ -83,7 +84,7 @@ impl Models<'_> {
     /// # Errors
     /// The engine failed.
     pub fn accuracy(&mut self) -> Result<Option<f64>, RunError> {
-        let Some(inference) = &mut self.inference else {
+        let Some(inference) = self.inference.last_mut() else {
             return Ok(None);
         };
         let count = self.held_out.count();
@@ -149,12 +150,15 @@ impl From<RunError> for WorkError {
 const NO_SESSION: WorkError = WorkError::Failed { code: -1 };
 
 impl Work for Models<'_> {
-    fn infer(&mut self, requests: &[Request]) -> Result<(), WorkError> {
-        let inference = self.inference.as_mut().ok_or(NO_SESSION)?;
+    fn infer(&mut self, requests: &[Request]) -> Result<usize, WorkError> {
+        let mut sessions = self.inference.iter_mut();
+        let inference = sessions
+            .find(|session| session.batch() as usize >= requests.len())
+            .ok_or(NO_SESSION)?;
         let places = requests.iter().map(|request| request.place);
         let correct = answer(inference, self.parameters.as_ref(), &self.held_out, places)?;
         self.correct.add(correct);
-        Ok(())
+        Ok(inference.batch() as usize)
     }
 
     fn train(&mut self) -> Result<f32, WorkError> {

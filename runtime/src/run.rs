@@ -4,14 +4,17 @@
 mod outcome;
 mod prepare;
 mod report;
+mod reporter;
 mod threads;
+mod watcher;
 
 use crate::Failure;
 use crate::args::Run;
 use fulcrum_runtime::engine::{Parameters, residency};
+use fulcrum_runtime::models::Models;
 use fulcrum_runtime::notify::Notifier;
 use fulcrum_runtime::telemetry::{Counter, Telemetry};
-use prepare::{Prepared, Workload};
+use prepare::Prepared;
 use report::{Report, Summary};
 
 /// Runs until a signal, the end of the duration, or an engine that fails for good.
@@ -34,18 +37,21 @@ pub(crate) fn run(options: &Run) -> Result<(), Failure> {
         log::warn!("{refused}");
     }
     let telemetry = Telemetry::default();
-    let outcome = match prepared.workload.take() {
-        Some(Workload { models, assignment }) => {
+    let outcome = match prepared.models.take() {
+        Some(models) => {
             let job = threads::Job {
                 options,
-                assignment,
+                plan: &prepared.plan,
+                problem: prepared.problem,
+                solution: prepared.solution,
                 store: prepared.store.as_ref(),
                 report: &report,
                 telemetry: &telemetry,
                 stop,
             };
-            let (outcome, models) = threads::work(&job, models, &mut notifier);
-            prepared.workload = Some(Workload { models, assignment });
+            let board = &mut prepared.board;
+            let (outcome, models) = threads::work(&job, board, models, &mut notifier);
+            prepared.models = Some(models);
             outcome
         }
         None => threads::hold(options, prepared.store.as_ref(), stop, &mut notifier),
@@ -77,12 +83,8 @@ pub(crate) fn run(options: &Run) -> Result<(), Failure> {
 }
 
 fn accuracy(prepared: &mut Prepared<'_>) -> Result<Option<f64>, Failure> {
-    let models = prepared
-        .workload
-        .as_mut()
-        .map(|workload| &mut workload.models);
-    let accuracy = models.map(|models| models.accuracy()).transpose();
-    Ok(accuracy.map_err(Failure::trouble)?.flatten())
+    let accuracy = prepared.models.as_mut().map(Models::accuracy);
+    Ok(accuracy.transpose().map_err(Failure::trouble)?.flatten())
 }
 
 /// Takes the plan on trial, and sets the mode.
@@ -103,8 +105,8 @@ fn apply(prepared: &mut Prepared<'_>) -> Result<(), Failure> {
 
 /// Writes the trained parameters, if asked to.
 fn checkpoint(options: &Run, prepared: &Prepared<'_>) -> Result<(), Failure> {
-    let workload = prepared.workload.as_ref();
-    let parameters: Option<&Parameters> = workload.and_then(|w| w.models.parameters.as_ref());
+    let models = prepared.models.as_ref();
+    let parameters: Option<&Parameters> = models.and_then(|models| models.parameters.as_ref());
     match (&options.checkpoint, &options.train, parameters) {
         (Some(path), Some(_), Some(parameters)) => parameters.save(path).map_err(Failure::trouble),
         _ => Ok(()),

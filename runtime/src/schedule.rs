@@ -40,7 +40,8 @@
 mod estimate;
 
 pub use estimate::Estimate;
-use fulcrum_plan::units::MilliRps;
+use fulcrum_plan::select::Solution;
+use fulcrum_plan::units::{MicroSec, MilliRps};
 
 /// Share of the latency budget kept for what no estimate covers: waking up, copying, the answer's way
 /// back. A guess, from wake-up delays of 50 to 500 µs and budgets of tens of ms.
@@ -69,6 +70,27 @@ pub struct Assignment {
     pub train_ns: Option<u64>,
     /// What happens to requests when there are too many.
     pub overload: Overload,
+}
+
+impl Assignment {
+    /// What a selected row of the plan is for, at a latency budget.
+    #[must_use]
+    pub fn of(solution: &Solution, budget_us: MicroSec, overload: Overload) -> Self {
+        const fn nanoseconds(time_us: MicroSec) -> u64 {
+            (time_us.0 as u64).saturating_mul(1_000)
+        }
+        Self {
+            serving: solution.serving.map(|serving| Serving {
+                batch: serving.batch,
+                infer_ns: nanoseconds(serving.time_us),
+                budget_ns: nanoseconds(budget_us),
+            }),
+            train_ns: solution
+                .background
+                .map(|background| nanoseconds(background.time_us)),
+            overload,
+        }
+    }
 }
 
 /// The inference side of an [`Assignment`].

@@ -7,7 +7,7 @@
 //! (`tests/loop_allocation.rs`). What it needs is made by [`Loop::new`].
 
 use crate::queue::{CAPACITY, Receiver, Request};
-use crate::schedule::{Action, Assignment, Inputs, Schedule};
+use crate::schedule::{Action, Assignment, Inputs, Schedule, Switch};
 use crate::telemetry::Telemetry;
 use fulcrum_plan::units::MilliRps;
 use std::fmt;
@@ -23,11 +23,12 @@ pub trait Clock {
 
 /// What runs minibatches.
 pub trait Work {
-    /// Answers requests: at most one full batch.
+    /// Answers requests: at most one full batch. Returns the size of the batch that was run for them,
+    /// which may be larger than what was asked for: shapes are static.
     ///
     /// # Errors
     /// No request was answered.
-    fn infer(&mut self, requests: &[Request]) -> Result<(), WorkError>;
+    fn infer(&mut self, requests: &[Request]) -> Result<usize, WorkError>;
 
     /// Does one training step and returns its loss.
     ///
@@ -37,6 +38,22 @@ pub trait Work {
 
     /// A request will not be answered: it was dropped, or its inference failed.
     fn give_up(&mut self, request: &Request);
+}
+
+/// What decides about the mode, and changes it. See [`crate::control`].
+pub trait Modes {
+    /// Looks at what was measured, if a control period is over.
+    fn look(&mut self, now_ns: u64, schedule: &Schedule, arrived: u64);
+
+    /// The change that is wanted, if any.
+    fn wanted(&self) -> Option<Switch>;
+
+    /// The arrival rate that the mode was chosen for.
+    fn assumed_rate(&self) -> MilliRps;
+
+    /// Carries the change out. `None` if nothing is different for the schedule: it failed, or the mode was
+    /// set again.
+    fn change(&mut self, now_ns: u64) -> Option<Assignment>;
 }
 
 /// Why a minibatch was not done.
@@ -88,6 +105,8 @@ pub struct Loop<'a, C, W> {
     batch: Vec<Request>,
     infer_failures: u32,
     train_failures: u32,
+    training_stopped: bool,
+    modes: Option<&'a mut dyn Modes>,
 }
 
 impl<'a, C: Clock, W: Work> Loop<'a, C, W> {
@@ -112,7 +131,16 @@ impl<'a, C: Clock, W: Work> Loop<'a, C, W> {
             batch: Vec::with_capacity(CAPACITY),
             infer_failures: 0,
             train_failures: 0,
+            training_stopped: false,
+            modes: None,
         }
+    }
+
+    /// Lets the mode change while the loop runs.
+    #[must_use]
+    pub fn with_modes(mut self, modes: &'a mut dyn Modes) -> Self {
+        self.modes = Some(modes);
+        self
     }
 
     /// The scheduler, with what was measured.
@@ -144,11 +172,17 @@ impl<'a, C: Clock, W: Work> Loop<'a, C, W> {
     /// Inference failed [`FAILURES_MAX`] times in a row: nobody is served any more.
     pub fn turn(&mut self) -> Result<Turn, WorkError> {
         let now_ns = self.clock.now_ns();
+        let mut switch = None;
+        if let Some(modes) = &mut self.modes {
+            modes.look(now_ns, &self.schedule, self.requests.counts().arrived());
+            switch = modes.wanted();
+            self.rate = modes.assumed_rate();
+        }
         let inputs = Inputs {
             pending: self.requests.pending(),
             oldest_ns: self.requests.oldest_ns(),
             rate: self.rate,
-            switch: None,
+            switch,
         };
         match self.schedule.step(now_ns, &inputs) {
             Action::Infer { count } => self.infer(now_ns, count),
@@ -160,13 +194,28 @@ impl<'a, C: Clock, W: Work> Loop<'a, C, W> {
                 }
                 Ok(Turn::Worked)
             }
-            // Asked for only where a switch was put into the inputs.
-            Action::Reselect => Ok(Turn::Worked),
+            Action::Reselect => {
+                self.reselect(now_ns);
+                Ok(Turn::Worked)
+            }
             Action::Wait { until_ns } => {
                 self.schedule.age(now_ns);
                 Ok(Turn::Wait { until_ns })
             }
         }
+    }
+
+    fn reselect(&mut self, now_ns: u64) {
+        let modes = self.modes.as_mut();
+        let Some(mut assignment) = modes.and_then(|modes| modes.change(now_ns)) else {
+            return;
+        };
+        if self.training_stopped {
+            assignment.train_ns = None;
+        }
+        self.schedule = Schedule::new(assignment, self.clock.now_ns());
+        self.requests.admit(self.schedule.admissible());
+        self.telemetry.switches.add(1);
     }
 
     fn infer(&mut self, start_ns: u64, count: usize) -> Result<Turn, WorkError> {
@@ -178,12 +227,16 @@ impl<'a, C: Clock, W: Work> Loop<'a, C, W> {
         let result = self.work.infer(&self.batch);
         let now_ns = self.clock.now_ns();
         let took_ns = now_ns.saturating_sub(start_ns);
-        self.schedule.observe_infer(now_ns, took_ns);
-        self.requests.admit(self.schedule.admissible());
         self.telemetry.infer.record(took_ns);
         self.telemetry.batches.add(1);
         match result {
-            Ok(()) => {
+            Ok(ran) => {
+                // A smaller batch than the assignment's says nothing about how long that takes.
+                let serving = self.schedule.assignment().serving;
+                if serving.is_some_and(|serving| ran >= usize::from(serving.batch)) {
+                    self.schedule.observe_infer(now_ns, took_ns);
+                    self.requests.admit(self.schedule.admissible());
+                }
                 self.infer_failures = 0;
                 self.count_answers(now_ns);
                 Ok(Turn::Worked)
@@ -241,6 +294,7 @@ impl<'a, C: Clock, W: Work> Loop<'a, C, W> {
                     return Turn::Worked;
                 }
                 self.train_failures = 0;
+                self.training_stopped = true;
                 self.schedule.stop_training();
                 Turn::TrainingStopped(error)
             }

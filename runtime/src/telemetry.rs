@@ -63,6 +63,8 @@ pub struct Telemetry {
     pub steps: Counter,
     /// Training steps that were cancelled or failed; they changed nothing.
     pub steps_lost: Counter,
+    /// Changes of mode or batch while the loop ran.
+    pub switches: Counter,
     /// How often training was given up because it kept failing.
     pub training_stopped: Counter,
     /// Time from a request's arrival to its answer.

@@ -41,12 +41,12 @@ impl FakeWork<'_> {
 }
 
 impl Work for FakeWork<'_> {
-    fn infer(&mut self, _: &[Request]) -> Result<(), WorkError> {
+    fn infer(&mut self, _: &[Request]) -> Result<usize, WorkError> {
         let call = self.call(8 * MS);
         if self.broken.get() || call.is_multiple_of(3) {
             return Err(WorkError::Failed { code: 1 });
         }
-        Ok(())
+        Ok(4)
     }
 
     fn train(&mut self) -> Result<f32, WorkError> {

@@ -17,7 +17,6 @@ use fulcrum_runtime::engine::{
 };
 use fulcrum_runtime::models::{HeldOut, Models};
 use fulcrum_runtime::queue::CAPACITY;
-use fulcrum_runtime::schedule::{Assignment, Serving};
 use fulcrum_runtime::telemetry::Counter;
 use std::path::Path;
 
@@ -26,17 +25,13 @@ pub(crate) struct Prepared<'a> {
     pub(crate) board: Jetson,
     /// Where the plan is on trial, if it came from a folder.
     pub(crate) store: Option<Store>,
+    /// With the batch sizes only that the model can run.
     pub(crate) plan: PlanTable,
+    pub(crate) problem: Problem,
     pub(crate) solution: Solution,
     pub(crate) library: Option<Library>,
     /// `None`: the mode is held, and something else does the work.
-    pub(crate) workload: Option<Workload<'a>>,
-}
-
-/// What the loop does.
-pub(crate) struct Workload<'a> {
-    pub(crate) models: Models<'a>,
-    pub(crate) assignment: Assignment,
+    pub(crate) models: Option<Models<'a>>,
 }
 
 /// Checks and loads everything that a run needs.
@@ -44,14 +39,18 @@ pub(crate) fn prepare<'a>(options: &Run, correct: &'a Counter) -> Result<Prepare
     let board = discover(&options.board)?;
     let identity = &board.identity().board;
     options.board.check(&identity.name)?;
-    let (plan, store) = read_plan(&options.plan, identity)?;
-    let solution = choose(options, &plan)?;
-    let (library, workload) = if options.infer.is_some() || options.train.is_some() {
+    let (mut plan, store) = read_plan(&options.plan, identity)?;
+    let problem = problem(options, &plan)?;
+    let mut solution = choose(options, &plan, problem)?;
+    let (library, models) = if options.infer.is_some() || options.train.is_some() {
         let library = library::find(options.onnxruntime.as_deref()).map_err(Failure::trouble)?;
         let engine = Engine::start(&library).map_err(Failure::trouble)?;
         let models = load(options, &plan, &solution, &engine, correct)?;
-        let assignment = assignment(options, &solution);
-        (Some(library), Some(Workload { models, assignment }))
+        if problem != Problem::Training {
+            keep_batches(&mut plan, &models.inference);
+            solution = choose(options, &plan, problem)?;
+        }
+        (Some(library), Some(models))
     } else {
         (None, None)
     };
@@ -59,9 +58,10 @@ pub(crate) fn prepare<'a>(options: &Run, correct: &'a Counter) -> Result<Prepare
         board,
         store,
         plan,
+        problem,
         solution,
         library,
-        workload,
+        models,
     })
 }
 
@@ -99,31 +99,43 @@ fn for_this(board: &Board, error: &DecodeError) -> String {
     }
 }
 
-/// The best row of the plan for what is asked.
-fn choose(options: &Run, plan: &PlanTable) -> Result<Solution, Failure> {
-    let trains = match (&options.infer, &options.train) {
-        (None, None) => plan.train.is_some(),
-        (_, train) => train.is_some(),
-    };
-    let problem = match (options.service.is_some(), trains) {
-        (false, _) => Problem::Training,
-        (true, true) => Problem::TrainingInference(0),
-        (true, false) => Problem::Inference(0),
+/// What is to be decided, by the models that are given.
+fn problem(options: &Run, plan: &PlanTable) -> Result<Problem, Failure> {
+    let (serves, trains) = match (&options.infer, &options.train) {
+        (None, None) => (options.service.is_some(), plan.train.is_some()),
+        (infer, train) => (infer.is_some(), train.is_some()),
     };
     if trains && plan.train.is_none() {
         return Err(Failure::no("the plan has no training workload"));
     }
-    if options.service.is_some() && plan.infer.is_empty() {
+    if serves && plan.infer.is_empty() {
         return Err(Failure::no("the plan has no inference workload"));
     }
+    match (serves, trains) {
+        (true, true) => Ok(Problem::TrainingInference(0)),
+        (true, false) => Ok(Problem::Inference(0)),
+        (false, true) => Ok(Problem::Training),
+        (false, false) => Err(Failure::trouble(
+            "nothing to select a mode for: the plan trains nothing, and --latency-ms and --rate are \
+             missing",
+        )),
+    }
+}
+
+/// The demand of the options.
+pub(crate) fn demand(options: &Run) -> Demand {
     let service = options.service;
-    let demand = Demand {
+    Demand {
         power_mw: options.power_mw,
         latency_us: service.map_or(MicroSec(u32::MAX), |service| service.latency_us),
         rate: service.map_or(MilliRps(0), |service| service.rate),
-    };
-    select(plan, problem, &demand).ok_or_else(|| {
-        let asked = match service {
+    }
+}
+
+/// The best row of the plan for what is asked.
+fn choose(options: &Run, plan: &PlanTable, problem: Problem) -> Result<Solution, Failure> {
+    select(plan, problem, &demand(options)).ok_or_else(|| {
+        let asked = match options.service {
             Some(Service { latency_us, rate }) => {
                 format!("{}, {latency_us} at {rate}", options.power_mw)
             }
@@ -136,27 +148,31 @@ fn choose(options: &Run, plan: &PlanTable) -> Result<Solution, Failure> {
     })
 }
 
-const fn nanoseconds(time_us: MicroSec) -> u64 {
-    time_us.0 as u64 * 1000
-}
-
-/// What the scheduler is told of the answer.
-fn assignment(options: &Run, solution: &Solution) -> Assignment {
-    let serving = solution.serving.zip(options.service);
-    Assignment {
-        serving: serving
-            .filter(|_| options.infer.is_some())
-            .map(|(serving, service)| Serving {
-                batch: serving.batch,
-                infer_ns: nanoseconds(serving.time_us),
-                budget_ns: nanoseconds(service.latency_us),
-            }),
-        train_ns: solution
-            .background
-            .filter(|_| options.train.is_some())
-            .map(|background| nanoseconds(background.time_us)),
-        overload: options.overload,
+/// Drops the batch sizes that no session runs, and the modes that are then of no use.
+fn keep_batches(plan: &mut PlanTable, sessions: &[InferenceSession]) {
+    let runs = |batch: u16| {
+        let mut sessions = sessions.iter();
+        sessions.any(|session| session.batch() == u32::from(batch))
+    };
+    let dropped: Vec<usize> = plan
+        .slots_infer(0)
+        .filter(|(_, batch)| !runs(*batch))
+        .map(|(slot, _)| slot)
+        .collect();
+    for row in &mut plan.rows {
+        let cells = row.cells.iter().enumerate();
+        row.cells = cells
+            .filter(|(slot, _)| !dropped.contains(slot))
+            .map(|(_, cell)| *cell)
+            .collect();
     }
+    if let Some(workload) = plan.infer.first_mut() {
+        workload.batches.retain(|batch| runs(*batch));
+    }
+    // Selection relies on rows that have a cell and are sorted by their smallest power.
+    plan.rows.retain(|row| row.power_min().is_some());
+    plan.rows
+        .sort_unstable_by_key(|row| (row.power_min(), row.mode));
 }
 
 /// Loads and warms up the models, and checks that samples, models and plan fit each other.
@@ -189,38 +205,19 @@ fn load<'a>(
             (Some(session), Some(parameters))
         }
     };
-    let inference = match (&options.infer, solution.serving) {
-        (Some(model), Some(serving)) => {
-            if usize::from(serving.batch) > CAPACITY {
-                return Err(Failure::no(format!(
-                    "the plan's batch of {} is larger than the queue of {CAPACITY} requests",
-                    serving.batch
-                )));
-            }
-            let session_options = SessionOptions {
-                batch: Some(serving.batch.into()),
-                intra_op_threads: options.intra_op_threads,
-            };
-            let session = match (&options.checkpoint, &options.train) {
-                // Inference alone, with parameters that a run before this one trained.
-                (Some(file), None) => {
-                    let loaded =
-                        InferenceSession::load_with_file(engine, model, session_options, file);
-                    let (session, trained) = loaded.map_err(Failure::trouble)?;
-                    parameters = Some(trained);
-                    session
-                }
-                _ => InferenceSession::load(engine, model, session_options, parameters.as_ref())
-                    .map_err(Failure::trouble)?,
-            };
-            let path = options.held_out.as_deref().unwrap_or(data);
+    let mut inference = Vec::new();
+    if let (Some(model), Some(serving)) = (&options.infer, solution.serving) {
+        let batches = batches(plan, serving.batch)?;
+        let (sessions, trained) = sessions(options, engine, model, &batches, parameters.as_ref())?;
+        let path = options.held_out.as_deref().unwrap_or(data);
+        for session in &sessions {
             held_out
                 .expect_elements(session.sample_len(), path)
                 .map_err(Failure::trouble)?;
-            Some(session)
         }
-        _ => None,
-    };
+        inference = sessions;
+        parameters = parameters.or(trained);
+    }
     Ok(Models {
         inference,
         training,
@@ -229,6 +226,65 @@ fn load<'a>(
         held_out,
         correct,
     })
+}
+
+/// The batch sizes to load: the selected one first.
+fn batches(plan: &PlanTable, selected: u16) -> Result<Vec<u16>, Failure> {
+    if usize::from(selected) > CAPACITY {
+        return Err(Failure::no(format!(
+            "the plan's batch of {selected} is larger than the queue of {CAPACITY} requests"
+        )));
+    }
+    let others = plan.slots_infer(0).map(|(_, batch)| batch);
+    let others = others.filter(|batch| *batch != selected && usize::from(*batch) <= CAPACITY);
+    Ok(std::iter::once(selected).chain(others).collect())
+}
+
+/// Inference sessions by ascending batch: the first one given has to load, the others if the model's batch
+/// is not fixed. Also parameters, where an earlier run's are served.
+fn sessions(
+    options: &Run,
+    engine: &Engine,
+    model: &Path,
+    batches: &[u16],
+    parameters: Option<&Parameters>,
+) -> Result<(Vec<InferenceSession>, Option<Parameters>), Failure> {
+    let mut sessions: Vec<InferenceSession> = Vec::new();
+    let mut trained = None;
+    for &batch in batches {
+        let session_options = SessionOptions {
+            batch: Some(batch.into()),
+            intra_op_threads: options.intra_op_threads,
+        };
+        let loaded = match (&options.checkpoint, &options.train, &trained) {
+            // Inference alone, with parameters that a run before this one trained.
+            (Some(file), None, None) => {
+                InferenceSession::load_with_file(engine, model, session_options, file).map(
+                    |(session, parameters)| {
+                        trained = Some(parameters);
+                        session
+                    },
+                )
+            }
+            (_, _, trained) => {
+                let parameters = trained.as_ref().or(parameters);
+                InferenceSession::load(engine, model, session_options, parameters)
+            }
+        };
+        match loaded {
+            Ok(session) => sessions.push(session),
+            Err(error) if sessions.is_empty() => return Err(Failure::trouble(error)),
+            Err(_) => {
+                log::info!(
+                    "the model's batch is fixed: only batches of {} are served",
+                    batches[0]
+                );
+                break;
+            }
+        }
+    }
+    sessions.sort_unstable_by_key(InferenceSession::batch);
+    Ok((sessions, trained))
 }
 
 /// Loads the training step, and the parameters that an earlier run left.

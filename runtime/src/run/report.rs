@@ -206,6 +206,7 @@ impl Report {
             .integer("dropped", telemetry.dropped.get())
             .integer("failed", telemetry.failed.get())
             .integer("batches", telemetry.batches.get())
+            .integer("switches", telemetry.switches.get())
             .object("latency_us", &latency)
             .optional_integer("latency_budget_us", self.budget_us.map(u64::from))
             .optional_number("infer_us", median_us(&telemetry.infer))

@@ -1,16 +1,23 @@
 //! The threads of a run: the loop on this one, beside it the feeder and the reporter.
 
 use super::outcome::Outcome;
+use super::prepare::demand;
 use super::report::Report;
+use super::reporter::{CONFIRM_AFTER, confirm, report_until};
+use super::watcher::{Setter, watch};
 use crate::args::Run;
+use fulcrum_plan::PlanTable;
+use fulcrum_plan::select::{Problem, Solution};
 use fulcrum_plan::store::Store;
-use fulcrum_plan::units::MilliRps;
 use fulcrum_runtime::allocation;
 use fulcrum_runtime::arrivals::Arrivals;
+use fulcrum_runtime::board::Jetson;
+use fulcrum_runtime::control::{Control, Events, Readings};
 use fulcrum_runtime::feeder;
+use fulcrum_runtime::guard::Guard;
 use fulcrum_runtime::models::Models;
 use fulcrum_runtime::notify::Notifier;
-use fulcrum_runtime::queue::{Counts, Ring};
+use fulcrum_runtime::queue::Ring;
 use fulcrum_runtime::schedule::Assignment;
 use fulcrum_runtime::serve::{Clock, Loop, Turn};
 use fulcrum_runtime::telemetry::Telemetry;
@@ -21,10 +28,6 @@ use std::time::{Duration, Instant};
 
 /// Longest wait of the loop: how long a signal may go unnoticed.
 const WAIT_MAX_NS: u64 = 50_000_000;
-/// Distance of progress reports.
-const REPORT_EVERY: Duration = Duration::from_secs(1);
-/// A plan on trial is confirmed once its loop has run this long.
-const CONFIRM_AFTER: Duration = Duration::from_secs(2);
 
 /// The process's monotonic clock, zero at its creation.
 #[derive(Clone, Copy, Debug)]
@@ -39,7 +42,9 @@ impl Clock for Monotonic {
 /// What the threads of a run share.
 pub(crate) struct Job<'a> {
     pub(crate) options: &'a Run,
-    pub(crate) assignment: Assignment,
+    pub(crate) plan: &'a PlanTable,
+    pub(crate) problem: Problem,
+    pub(crate) solution: Solution,
     pub(crate) store: Option<&'a Store>,
     pub(crate) report: &'a Report,
     pub(crate) telemetry: &'a Telemetry,
@@ -73,6 +78,7 @@ pub(crate) fn hold(
 /// Runs the loop, and hands the models back.
 pub(crate) fn work<'a>(
     job: &Job<'_>,
+    board: &mut Jetson,
     models: Models<'a>,
     notifier: &mut Notifier,
 ) -> (Outcome, Models<'a>) {
@@ -83,26 +89,25 @@ pub(crate) fn work<'a>(
     let mut ring = Ring::new();
     let (sender, receiver) = ring.split();
     let counts = receiver.counts();
-    let (rate, places) = (
-        job.options
-            .service
-            .map_or(MilliRps(0), |service| service.rate),
-        models.held_out.count(),
-    );
-    let serves = job.assignment.serving.is_some() && places > 0;
-    let looping = Loop::new(
-        &clock,
-        models,
-        receiver,
-        job.telemetry,
-        job.assignment,
-        rate,
-    );
+    let demand = demand(job.options);
+    let (rate, places) = (demand.rate, models.held_out.count());
+    let budget = (demand.latency_us, job.options.overload);
+    let assignment = Assignment::of(&job.solution, budget.0, budget.1);
+    let readings = Readings::new(job.solution.row);
+    let mut events = Events::default();
+    let (say, mut listen) = events.split();
+    let guard = Guard::new(job.problem, demand, job.solution, clock.now_ns());
+    let mut control = Control::new(guard, job.plan, Setter(board), &readings, say, budget);
+    let looping = Loop::new(&clock, models, receiver, job.telemetry, assignment, rate)
+        .with_modes(&mut control);
     let loop_thread = thread::current();
     let seed = job.options.seed;
     thread::scope(|scope| {
-        let reporter = scope.spawn(|| report_until(job, counts, &done));
-        if serves
+        let reporter = scope.spawn(|| report_until(job, counts, &mut listen, &done));
+        let watcher = scope.spawn(|| {
+            watch(&job.options.board, job.plan, &readings, &clock, &done);
+        });
+        if assignment.serving.is_some()
             && let Some(arrivals) = Arrivals::new(job.options.arrivals, rate, seed, clock.now_ns())
         {
             scope.spawn(|| {
@@ -112,6 +117,7 @@ pub(crate) fn work<'a>(
         let (mut outcome, models) = turn_until(looping, &clock, job, notifier);
         done.store(true, Ordering::Relaxed);
         reporter.thread().unpark();
+        watcher.thread().unpark();
         outcome.rejected = counts.rejected();
         (outcome, models)
     })
@@ -170,37 +176,4 @@ fn turn_until<'a>(
 fn page_faults() -> Option<u64> {
     let usage = getrusage(UsageWho::RUSAGE_THREAD).ok()?;
     u64::try_from(usage.minor_page_faults() + usage.major_page_faults()).ok()
-}
-
-/// Reports every second, and confirms the plan once the loop has run for a while.
-fn report_until(job: &Job<'_>, counts: Counts<'_>, done: &AtomicBool) {
-    let start = Instant::now();
-    let mut next = REPORT_EVERY;
-    let mut confirmed = false;
-    let mut training_stopped = 0;
-    while !done.load(Ordering::Relaxed) {
-        thread::park_timeout(next.saturating_sub(start.elapsed()));
-        if start.elapsed() < next {
-            continue;
-        }
-        next += REPORT_EVERY;
-        job.report.progress(start.elapsed(), job.telemetry, counts);
-        if !confirmed && start.elapsed() >= CONFIRM_AFTER {
-            confirmed = true;
-            confirm(job.store);
-        }
-        if job.telemetry.training_stopped.get() > training_stopped {
-            training_stopped = job.telemetry.training_stopped.get();
-            log::error!("training failed repeatedly and was stopped; inference goes on");
-        }
-    }
-}
-
-/// Confirms the plan on trial.
-fn confirm(store: Option<&Store>) {
-    if let Some(store) = store
-        && let Err(error) = store.confirm()
-    {
-        log::warn!("the plan could not be confirmed: {error}");
-    }
 }

@@ -30,13 +30,13 @@ struct FakeWork<'a> {
 }
 
 impl Work for FakeWork<'_> {
-    fn infer(&mut self, requests: &[Request]) -> Result<(), WorkError> {
+    fn infer(&mut self, requests: &[Request]) -> Result<usize, WorkError> {
         assert!(!requests.is_empty());
         self.clock.advance(8 * MS);
         if self.infer_fails {
             return Err(WorkError::Failed { code: 1 });
         }
-        Ok(())
+        Ok(4)
     }
 
     fn train(&mut self) -> Result<f32, WorkError> {

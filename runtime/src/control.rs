@@ -1,0 +1,295 @@
+//! Between the guard and the board: what the watcher read, what the guard asks for, and its execution.
+//!
+//! Reading sensors takes milliseconds (an INA3221 register 0.55 ms over I2C, jetson.md 1.8), so a thread of
+//! its own reads them into [`Readings`]; the loop only looks at numbers. Changing the mode is done by the
+//! loop itself, in a gap that is long enough: cores are never taken offline inside a latency window unless
+//! a budget has been violated for a whole control period.
+
+use crate::guard::{self, Change, Guard, Reading, Reason};
+use crate::schedule::{Assignment, Overload, Schedule, Switch};
+use crate::serve::Modes;
+use fulcrum_plan::PlanTable;
+use fulcrum_plan::PowerMode;
+use fulcrum_plan::units::{MicroSec, MilliRps, MilliWatt};
+use heapless::spsc::{Consumer, Producer, Queue};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+
+/// Time that a change of clocks keeps the loop from working (jetson.md 4.1: 1 to 8 ms).
+const CLOCKS_NS: u64 = 8_000_000;
+/// The same with cores going online or offline (tens of ms).
+const CORES_NS: u64 = 80_000_000;
+
+/// What the watcher reads and the loop looks at.
+#[derive(Debug, Default)]
+pub struct Readings {
+    /// Board power in mW plus one; zero if absent.
+    power: AtomicU64,
+    over_current_events: AtomicU64,
+    hot: AtomicBool,
+    /// How often the board was found with other clocks than were set.
+    drifts: AtomicU64,
+    /// Row of the plan that is set; and how often that began or ended to change.
+    row: AtomicUsize,
+    changes: AtomicU64,
+}
+
+impl Readings {
+    /// Nothing read yet, and a row that is set.
+    #[must_use]
+    pub fn new(row: usize) -> Self {
+        Self {
+            row: AtomicUsize::new(row),
+            ..Self::default()
+        }
+    }
+
+    /// Publishes sensors; absent ones are `None`.
+    pub fn set(&self, power_mw: Option<MilliWatt>, over_current_events: Option<u64>, hot: bool) {
+        let power = power_mw.map_or(0, |power| u64::from(power.0).saturating_add(1));
+        self.power.store(power, Ordering::Relaxed);
+        if let Some(events) = over_current_events {
+            self.over_current_events.store(events, Ordering::Relaxed);
+        }
+        self.hot.store(hot, Ordering::Relaxed);
+    }
+
+    /// The row that is set, with a ticket: it holds for what was read meanwhile if
+    /// [`Readings::held`] says so afterwards. `None` while it changes.
+    #[must_use]
+    pub fn row(&self) -> Option<(usize, u64)> {
+        let ticket = self.changes.load(Ordering::Acquire);
+        ticket
+            .is_multiple_of(2)
+            .then(|| (self.row.load(Ordering::Acquire), ticket))
+    }
+
+    /// Whether the row has not changed since the ticket was given.
+    #[must_use]
+    pub fn held(&self, ticket: u64) -> bool {
+        self.changes.load(Ordering::Acquire) == ticket
+    }
+
+    /// The board has other clocks than were set: they are to be set again.
+    pub fn drifted(&self) {
+        self.drifts.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// Something that people should know, said once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// Another row is in use.
+    Changed {
+        /// Why.
+        reason: Reason,
+        /// Its mode.
+        mode: PowerMode,
+        /// Requests per batch; 0 if nothing is served.
+        batch: u16,
+        /// Whether training goes on.
+        trains: bool,
+    },
+    /// A change failed; the mode is that of before.
+    Failed {
+        /// Why it was wanted.
+        reason: Reason,
+    },
+    /// Clocks that something else had changed were set again.
+    Mended,
+}
+
+/// Slots of the ring of events; one stays empty.
+const EVENT_SLOTS: usize = 64;
+
+/// Events on their way from the loop to whoever logs them. When nobody takes them, the newest are lost.
+#[derive(Debug, Default)]
+pub struct Events(Queue<Event, EVENT_SLOTS>);
+
+impl Events {
+    /// The two ends.
+    pub fn split(&mut self) -> (Producer<'_, Event>, Consumer<'_, Event>) {
+        self.0.split()
+    }
+}
+
+/// What sets a mode.
+pub trait SetMode {
+    /// Sets it; false if it failed, and the board then has the mode of before. Does not allocate.
+    fn set_mode(&mut self, mode: &PowerMode) -> bool;
+}
+
+/// What is wanted of the board.
+#[derive(Clone, Copy, Debug)]
+struct Wanted {
+    change: Change,
+    since_ns: u64,
+    urgent: bool,
+}
+
+/// The guard with its hands: the loop's [`Modes`].
+pub struct Control<'a, B> {
+    guard: Guard,
+    plan: &'a PlanTable,
+    board: B,
+    readings: &'a Readings,
+    events: Producer<'a, Event>,
+    budget_us: MicroSec,
+    overload: Overload,
+    wanted: Option<Wanted>,
+    over_current_seen: Option<u64>,
+    drifts_seen: u64,
+}
+
+impl<'a, B: SetMode> Control<'a, B> {
+    /// A guard over a plan and a board whose mode was just set.
+    pub fn new(
+        guard: Guard,
+        plan: &'a PlanTable,
+        board: B,
+        readings: &'a Readings,
+        events: Producer<'a, Event>,
+        (budget_us, overload): (MicroSec, Overload),
+    ) -> Self {
+        Self {
+            guard,
+            plan,
+            board,
+            readings,
+            events,
+            budget_us,
+            overload,
+            wanted: None,
+            over_current_seen: None,
+            drifts_seen: 0,
+        }
+    }
+
+    /// The row in use.
+    #[must_use]
+    pub const fn guard(&self) -> &Guard {
+        &self.guard
+    }
+
+    fn say(&mut self, event: Event) {
+        // Full: nobody has listened for 63 events, and an older one matters more than this.
+        let _ = self.events.enqueue(event);
+    }
+
+    fn read(&mut self, schedule: &Schedule, arrived: u64) -> Reading {
+        let power = self.readings.power.load(Ordering::Relaxed);
+        let power_mw = power
+            .checked_sub(1)
+            .map(|power_mw| MilliWatt(u32::try_from(power_mw).unwrap_or(u32::MAX)));
+        let events = self.readings.over_current_events.load(Ordering::Relaxed);
+        // What was counted before the first look is not ours.
+        let over_current = self.over_current_seen.is_some_and(|seen| events > seen);
+        self.over_current_seen = Some(events);
+        let serving = schedule.assignment().serving;
+        let planned_ns = serving.map_or(0, |serving| serving.infer_ns);
+        let measured = schedule.infer().is_measured();
+        Reading {
+            power_mw,
+            over_current,
+            hot: self.readings.hot.load(Ordering::Relaxed),
+            arrived,
+            slowdown_per_mille: schedule
+                .infer()
+                .mean_ns()
+                .saturating_mul(1_000)
+                .checked_div(planned_ns)
+                .filter(|_| measured),
+        }
+    }
+
+    fn want(&mut self, now_ns: u64, change: Change) {
+        let same_cores = change.solution.mode.cores == self.guard.current().mode.cores;
+        // Asked again while the first still waits: the violation lasts since then.
+        let waiting = self
+            .wanted
+            .filter(|wanted| wanted.change.reason.is_urgent());
+        self.wanted = Some(Wanted {
+            change,
+            since_ns: waiting.map_or(now_ns, |wanted| wanted.since_ns),
+            urgent: change.reason.is_urgent() && same_cores,
+        });
+    }
+
+    /// A change that waits for a gap for a whole period while a budget is violated waits no longer.
+    fn press(&mut self, now_ns: u64) {
+        if let Some(wanted) = &mut self.wanted {
+            let waited_ns = now_ns.saturating_sub(wanted.since_ns);
+            wanted.urgent |= wanted.change.reason.is_urgent() && waited_ns >= guard::PERIOD_NS;
+        }
+    }
+}
+
+impl<B: SetMode> Modes for Control<'_, B> {
+    fn look(&mut self, now_ns: u64, schedule: &Schedule, arrived: u64) {
+        if !self.guard.is_due(now_ns) {
+            return;
+        }
+        let reading = self.read(schedule, arrived);
+        let drifts = self.readings.drifts.load(Ordering::Relaxed);
+        if let Some(change) = self.guard.step(now_ns, self.plan, &reading) {
+            self.want(now_ns, change);
+        } else if drifts > self.drifts_seen && self.wanted.is_none() {
+            let solution = *self.guard.current();
+            self.want(
+                now_ns,
+                Change {
+                    solution,
+                    reason: Reason::Drift,
+                },
+            );
+        }
+        self.drifts_seen = drifts;
+        self.press(now_ns);
+    }
+
+    fn wanted(&self) -> Option<Switch> {
+        let wanted = self.wanted.as_ref()?;
+        let solution = &wanted.change.solution;
+        let same_cores = solution.mode.cores == self.guard.current().mode.cores;
+        Some(Switch {
+            cost_ns: if same_cores { CLOCKS_NS } else { CORES_NS },
+            urgent: wanted.urgent,
+        })
+    }
+
+    fn assumed_rate(&self) -> MilliRps {
+        self.guard.assumed_rate()
+    }
+
+    fn change(&mut self, now_ns: u64) -> Option<Assignment> {
+        let Change { solution, reason } = self.wanted.take()?.change;
+        // Only the batch may differ: then there is nothing to set.
+        let same_mode = reason != Reason::Drift && solution.mode == self.guard.current().mode;
+        if !same_mode {
+            self.readings.changes.fetch_add(1, Ordering::AcqRel);
+            let set = self.board.set_mode(&solution.mode);
+            if set {
+                self.readings.row.store(solution.row, Ordering::Release);
+            }
+            self.readings.changes.fetch_add(1, Ordering::AcqRel);
+            if !set {
+                self.say(Event::Failed { reason });
+                return None;
+            }
+        }
+        if reason == Reason::Drift {
+            self.say(Event::Mended);
+            return None;
+        }
+        self.guard.done(now_ns, solution);
+        self.say(Event::Changed {
+            reason,
+            mode: solution.mode,
+            batch: solution.serving.map_or(0, |serving| serving.batch),
+            trains: solution.background.is_some(),
+        });
+        Some(Assignment::of(&solution, self.budget_us, self.overload))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,136 @@
+//! The arrival rate, estimated in constant memory.
+
+use fulcrum_plan::units::MilliRps;
+
+/// The estimate moves by one part in this many per control period.
+const SHARE: u64 = 8;
+/// A rate that differs by less than this many thousandths is the same.
+const HYSTERESIS_PER_MILLE: u64 = 150;
+/// Room for growth in a newly adopted rate, in thousandths.
+const HEADROOM_PER_MILLE: u64 = 100;
+/// Standard deviations of the estimate that count as chance.
+const SIGMA: u64 = 4;
+/// A rate below this share of the one asked for is taken for it: nothing arrives, and no row is better.
+const LEAST_SHARE: u64 = 100;
+
+/// A rate that is assumed, and one that is observed.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct RateEstimate {
+    asked_milli: u64,
+    assumed_milli: u64,
+    observed_milli: u64,
+    arrived: u64,
+}
+
+impl RateEstimate {
+    /// Assumes the rate that was asked for.
+    pub(super) const fn new(asked: MilliRps) -> Self {
+        Self {
+            asked_milli: asked.0 as u64,
+            assumed_milli: asked.0 as u64,
+            observed_milli: asked.0 as u64,
+            arrived: 0,
+        }
+    }
+
+    pub(super) const fn assumed(&self) -> MilliRps {
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "`adopt` keeps it in the range of a u32"
+        )]
+        MilliRps(self.assumed_milli as u32)
+    }
+
+    /// Takes the requests that arrived so far into account.
+    pub(super) fn observe(&mut self, arrived: u64, elapsed_ns: u64) {
+        let new = arrived.saturating_sub(self.arrived);
+        self.arrived = arrived;
+        let scaled = u128::from(new).saturating_mul(1_000_000_000_000);
+        let Some(rate) = scaled.checked_div(u128::from(elapsed_ns)) else {
+            return;
+        };
+        let rate_milli = u64::try_from(rate).unwrap_or(u64::MAX).min(u32::MAX.into());
+        let kept = self.observed_milli.saturating_mul(SHARE.saturating_sub(1));
+        self.observed_milli = kept.saturating_add(rate_milli) / SHARE;
+    }
+
+    /// Assumes what is observed, if the two differ by more than hysteresis and chance explain.
+    pub(super) fn adopt(&mut self) -> bool {
+        let least = (self.asked_milli / LEAST_SHARE).max(1);
+        let headroom = self.observed_milli.saturating_mul(HEADROOM_PER_MILLE) / 1_000;
+        let target = self.observed_milli.saturating_add(headroom);
+        let target = target.max(least).min(u32::MAX.into());
+        // Of a Poisson count per second, smoothed by 1/8: variance rate / 15.
+        let deviation = (self.assumed_milli.saturating_mul(1_000) / 15).isqrt();
+        let chance = deviation.saturating_mul(SIGMA);
+        let hysteresis = self.assumed_milli.saturating_mul(HYSTERESIS_PER_MILLE) / 1_000;
+        // A rate that was asked for has no headroom in it: compare what is observed.
+        let observed = self.observed_milli.max(least);
+        let differs = observed.abs_diff(self.assumed_milli) > hysteresis.saturating_add(chance);
+        let moves = differs && target != self.assumed_milli;
+        if moves {
+            self.assumed_milli = target;
+        }
+        moves
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::arrivals::{Arrivals, Process};
+
+    const SECOND_NS: u64 = 1_000_000_000;
+
+    /// Counts per second of an arrival process.
+    fn observe_for(estimate: &mut RateEstimate, process: Process, rate: u32, seed: u64) -> u32 {
+        let mut arrivals = Arrivals::new(process, MilliRps(rate), seed, 0)
+            .unwrap()
+            .peekable();
+        let (mut arrived, mut adopted) = (estimate.arrived, 0);
+        for second in 1..=300 {
+            while arrivals
+                .next_if(|at_ns| *at_ns < second * SECOND_NS)
+                .is_some()
+            {
+                arrived += 1;
+            }
+            estimate.observe(arrived, SECOND_NS);
+            adopted += u32::from(estimate.adopt());
+        }
+        adopted
+    }
+
+    #[test]
+    fn chance_alone_moves_nothing() {
+        for rate in [2_000, 60_000, 1_000_000] {
+            for seed in 0..20 {
+                let mut estimate = RateEstimate::new(MilliRps(rate));
+                let adopted = observe_for(&mut estimate, Process::Poisson, rate, seed);
+                assert_eq!(adopted, 0, "rate {rate}, seed {seed}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_lasting_change_is_followed_and_then_kept() {
+        for (from, to) in [(60_000, 120_000), (60_000, 20_000)] {
+            let mut estimate = RateEstimate::new(MilliRps(from));
+            let adopted = observe_for(&mut estimate, Process::Constant, to, 1);
+            assert!((1..=6).contains(&adopted), "{adopted} changes");
+            let found = estimate.assumed().0;
+            assert!(found >= to && found <= to + to / 4, "{found}");
+        }
+    }
+
+    #[test]
+    fn silence_never_becomes_a_rate_of_zero() {
+        let mut estimate = RateEstimate::new(MilliRps(60_000));
+        for _ in 0..1_000 {
+            estimate.observe(0, SECOND_NS);
+            let _ = estimate.adopt();
+        }
+        assert!(estimate.assumed().0 >= 600);
+        estimate.observe(5, 0);
+    }
+}

@@ -1,0 +1,256 @@
+//! Every reason to act, every reason not to, and the way back.
+
+use super::*;
+use fulcrum_plan::table::{Cell, Provenance, Row, Workload};
+use fulcrum_plan::units::Khz;
+use fulcrum_plan::{PlanTable, PowerMode};
+
+const SECOND_NS: u64 = 1_000_000_000;
+
+/// Rows of 10, 20, 30 and 40 W, each faster than the one before: a training step, and batches of 1 and 8.
+fn plan() -> PlanTable {
+    let workload = |name: &str, batches: &[u16]| Workload {
+        name: name.try_into().unwrap(),
+        batches: batches.iter().copied().collect(),
+    };
+    let rows = (1..=4_u32).map(|level| {
+        let cell = |time_us| {
+            Some(Cell {
+                time_us: MicroSec(time_us / level),
+                power_mw: MilliWatt(level * 10_000),
+            })
+        };
+        Row {
+            mode: PowerMode {
+                cores: 4,
+                cpu_khz: Khz(level),
+                gpu_khz: Khz(1),
+                emc_khz: Khz(1),
+            },
+            cells: [cell(80_000), cell(20_000), cell(80_000)]
+                .into_iter()
+                .collect(),
+        }
+    });
+    PlanTable {
+        board: "orin-agx".try_into().unwrap(),
+        provenance: Provenance::default(),
+        train: Some(workload("t", &[16])),
+        infer: [workload("i", &[1, 8])].into_iter().collect(),
+        rows: rows.collect(),
+    }
+}
+
+const DEMAND: Demand = Demand {
+    power_mw: MilliWatt(30_000),
+    latency_us: MicroSec(300_000),
+    rate: MilliRps(40_000),
+};
+
+const QUIET: Reading = Reading {
+    power_mw: Some(MilliWatt(29_000)),
+    over_current: false,
+    hot: false,
+    arrived: 0,
+    slowdown_per_mille: None,
+};
+
+struct Bench {
+    plan: PlanTable,
+    guard: Guard,
+    second: u64,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let plan = plan();
+        let problem = Problem::TrainingInference(0);
+        let current = select(&plan, problem, &DEMAND).unwrap();
+        assert_eq!((current.row, current.serving.unwrap().batch), (2, 8));
+        Self {
+            guard: Guard::new(problem, DEMAND, current, 0),
+            plan,
+            second: 0,
+        }
+    }
+
+    /// One control period with 40 arrivals; carries a change out.
+    fn look(&mut self, reading: Reading) -> Option<Change> {
+        self.look_with(Reading {
+            arrived: (self.second + 1) * 40,
+            ..reading
+        })
+    }
+
+    fn look_with(&mut self, reading: Reading) -> Option<Change> {
+        self.second += 1;
+        let now_ns = self.second * SECOND_NS;
+        assert!(self.guard.is_due(now_ns));
+        let change = self.guard.step(now_ns, &self.plan, &reading)?;
+        self.guard.done(now_ns, change.solution);
+        Some(change)
+    }
+}
+
+fn drawing(power_mw: u32) -> Reading {
+    Reading {
+        power_mw: Some(MilliWatt(power_mw)),
+        ..QUIET
+    }
+}
+
+#[test]
+fn nothing_changes_while_everything_is_as_planned() {
+    let mut bench = Bench::new();
+    for _ in 0..600 {
+        assert_eq!(bench.look(QUIET), None);
+    }
+    assert!(!bench.guard.is_due(bench.second * SECOND_NS + PERIOD_NS - 1));
+}
+
+#[test]
+fn power_above_the_budget_leads_to_a_safer_row_within_one_period() {
+    let mut bench = Bench::new();
+    assert_eq!(
+        bench.look(drawing(30_300)),
+        None,
+        "within the sensor's accuracy"
+    );
+    let change = bench.look(drawing(30_301)).unwrap();
+    assert_eq!((change.reason, change.solution.row), (Reason::Power, 1));
+    assert!(change.reason.is_urgent());
+    assert!(change.solution.background.is_some(), "training goes on");
+}
+
+#[test]
+fn an_excess_is_taken_off_whole_and_training_stops_before_serving_does() {
+    let mut bench = Bench::new();
+    let change = bench.look(drawing(45_000)).unwrap();
+    assert_eq!(change.solution.row, 0);
+    // Still too much in the row of the least power: training stops, requests are served.
+    let change = bench.look(drawing(31_000)).unwrap();
+    assert_eq!((change.solution.row, change.solution.background), (0, None));
+    assert!(change.solution.serving.is_some());
+    // And then there is nothing left to do, and nothing is asked for again and again.
+    for _ in 0..10 {
+        assert_eq!(bench.look(drawing(31_000)), None);
+    }
+}
+
+#[test]
+fn over_current_and_heat_lead_to_a_safer_row() {
+    for (reading, reason) in [
+        (
+            Reading {
+                over_current: true,
+                ..QUIET
+            },
+            Reason::OverCurrent,
+        ),
+        (Reading { hot: true, ..QUIET }, Reason::Heat),
+    ] {
+        let change = Bench::new().look(reading).unwrap();
+        assert_eq!((change.reason, change.solution.row), (reason, 1));
+    }
+}
+
+#[test]
+fn the_way_back_is_slow_and_slower_after_every_relapse() {
+    let mut bench = Bench::new();
+    let mut waits = Vec::new();
+    for _ in 0..3 {
+        bench.look(drawing(36_000)).unwrap();
+        let mut waited = 0;
+        let change = loop {
+            waited += 1;
+            assert!(waited < 2_000);
+            if let Some(change) = bench.look(drawing(15_000))
+                && change.solution.row == 2
+            {
+                break change;
+            }
+        };
+        assert_eq!(change.reason, Reason::Calm);
+        waits.push(waited);
+    }
+    assert!(waits[0] >= CALM_PERIODS, "{waits:?}");
+    assert!(
+        waits[1] >= 2 * waits[0] - 1 && waits[2] >= 2 * waits[1] - 1,
+        "{waits:?}"
+    );
+}
+
+#[test]
+fn a_sensor_that_is_absent_is_no_reason_to_act_and_none_to_climb() {
+    let absent = Reading {
+        power_mw: None,
+        ..QUIET
+    };
+    let mut bench = Bench::new();
+    assert_eq!(bench.look(absent), None);
+    bench.look(drawing(36_000)).unwrap();
+    for _ in 0..10 * CALM_PERIODS {
+        assert_eq!(bench.look(absent), None);
+    }
+}
+
+#[test]
+fn a_slower_board_is_asked_for_as_the_plan_at_a_faster_pace() {
+    let mut bench = Bench::new();
+    let slower = Reading {
+        slowdown_per_mille: Some(3_500),
+        ..QUIET
+    };
+    for _ in 0..9 {
+        assert_eq!(
+            bench.look(slower),
+            None,
+            "not before the dwell time is over"
+        );
+    }
+    // Three and a half times slower, batches of 8 take 93 ms and those of 1 take 23 ms: with a window of
+    // 200 ms, the peak latency is 293 ms, and nothing fits in the budget better.
+    assert_eq!(
+        bench.look(slower),
+        None,
+        "the row in use is the only one that still fits"
+    );
+    let mut far = Bench::new();
+    far.second = 20;
+    let much_slower = Reading {
+        slowdown_per_mille: Some(20_000),
+        ..QUIET
+    };
+    // No row fits: the loop copes where it is.
+    assert_eq!(far.look(much_slower), None);
+}
+
+#[test]
+fn arrivals_are_followed_after_the_dwell_time() {
+    let mut bench = Bench::new();
+    // A tenth of the requests: the window of 8 is too long now, so batches of 1 are served.
+    let mut changes = Vec::new();
+    for second in 1..=60 {
+        let reading = Reading {
+            arrived: second * 4,
+            ..QUIET
+        };
+        changes.extend(bench.look_with(reading).map(|change| (second, change)));
+    }
+    let (first, change) = changes.first().copied().unwrap();
+    assert!(first >= DWELL_NS / SECOND_NS);
+    assert_eq!(change.reason, Reason::Arrivals);
+    let last = bench.guard.current().serving.unwrap();
+    assert_eq!(last.batch, 1);
+    assert!(changes.len() <= 4, "{changes:?}");
+}
+
+#[test]
+fn a_board_that_only_trains_ends_in_its_row_of_the_least_power() {
+    let plan = plan();
+    let current = select(&plan, Problem::Training, &DEMAND).unwrap();
+    let mut guard = Guard::new(Problem::Training, DEMAND, current, 0);
+    let change = guard.step(SECOND_NS, &plan, &drawing(90_000)).unwrap();
+    assert_eq!(change.solution.row, 0);
+    assert!(change.solution.background.is_some());
+}

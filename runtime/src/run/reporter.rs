@@ -1,0 +1,79 @@
+//! The reporter: a thread that says how the run goes, logs what the loop has to say, and confirms the plan.
+
+use super::threads::Job;
+use fulcrum_plan::store::Store;
+use fulcrum_runtime::control::Event;
+use fulcrum_runtime::queue::Counts;
+use heapless::spsc::Consumer;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Distance of progress reports.
+const REPORT_EVERY: Duration = Duration::from_secs(1);
+/// A plan on trial is confirmed once its loop has run this long.
+pub(crate) const CONFIRM_AFTER: Duration = Duration::from_secs(2);
+
+/// Reports every second, and confirms the plan once the loop has run for a while.
+pub(crate) fn report_until(
+    job: &Job<'_>,
+    counts: Counts<'_>,
+    events: &mut Consumer<'_, Event>,
+    done: &AtomicBool,
+) {
+    let start = Instant::now();
+    let mut next = REPORT_EVERY;
+    let mut confirmed = false;
+    let mut training_stopped = 0;
+    while !done.load(Ordering::Relaxed) {
+        thread::park_timeout(next.saturating_sub(start.elapsed()));
+        if start.elapsed() < next {
+            continue;
+        }
+        next += REPORT_EVERY;
+        while let Some(event) = events.dequeue() {
+            log_event(&event);
+        }
+        job.report.progress(start.elapsed(), job.telemetry, counts);
+        if !confirmed && start.elapsed() >= CONFIRM_AFTER {
+            confirmed = true;
+            confirm(job.store);
+        }
+        if job.telemetry.training_stopped.get() > training_stopped {
+            training_stopped = job.telemetry.training_stopped.get();
+            log::error!("training failed repeatedly and was stopped; inference goes on");
+        }
+    }
+}
+
+fn log_event(event: &Event) {
+    match event {
+        Event::Changed {
+            reason,
+            mode,
+            batch,
+            trains,
+        } => {
+            let training = if *trains { "on" } else { "off" };
+            let message = format!("{reason}: now {mode}, batch {batch}, training {training}");
+            if reason.is_urgent() {
+                log::warn!("{message}");
+            } else {
+                log::info!("{message}");
+            }
+        }
+        Event::Failed { reason } => {
+            log::error!("{reason}: the mode could not be changed; it is that of before");
+        }
+        Event::Mended => log::warn!("something else changed the clocks; they were set again"),
+    }
+}
+
+/// Confirms the plan on trial.
+pub(crate) fn confirm(store: Option<&Store>) {
+    if let Some(store) = store
+        && let Err(error) = store.confirm()
+    {
+        log::warn!("the plan could not be confirmed: {error}");
+    }
+}
