@@ -1,6 +1,7 @@
 //! `fulcrumd run`: everything that can fail is tried before the board is touched; then the mode is
 //! applied, the loop runs, and the board gets its clocks back, whatever ended the loop.
 
+mod job;
 mod outcome;
 mod prepare;
 mod report;
@@ -39,7 +40,7 @@ pub(crate) fn run(options: &Run) -> Result<(), Failure> {
     let telemetry = Telemetry::default();
     let outcome = match prepared.models.take() {
         Some(models) => {
-            let job = threads::Job {
+            let job = job::Job {
                 options,
                 plan: &prepared.plan,
                 problem: prepared.problem,

@@ -1,6 +1,6 @@
 //! The reporter: a thread that says how the run goes, logs what the loop has to say, and confirms the plan.
 
-use super::threads::Job;
+use super::job::Job;
 use fulcrum_plan::store::Store;
 use fulcrum_runtime::control::Event;
 use fulcrum_runtime::queue::Counts;

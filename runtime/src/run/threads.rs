@@ -1,13 +1,11 @@
 //! The threads of a run: the loop on this one, beside it the feeder and the reporter.
 
+use super::job::Job;
 use super::outcome::Outcome;
 use super::prepare::demand;
-use super::report::Report;
 use super::reporter::{CONFIRM_AFTER, confirm, report_until};
 use super::watcher::{Setter, watch};
 use crate::args::Run;
-use fulcrum_plan::PlanTable;
-use fulcrum_plan::select::{Problem, Solution};
 use fulcrum_plan::store::Store;
 use fulcrum_runtime::allocation;
 use fulcrum_runtime::arrivals::Arrivals;
@@ -20,7 +18,6 @@ use fulcrum_runtime::notify::Notifier;
 use fulcrum_runtime::queue::Ring;
 use fulcrum_runtime::schedule::Assignment;
 use fulcrum_runtime::serve::{Clock, Loop, Turn};
-use fulcrum_runtime::telemetry::Telemetry;
 use nix::sys::resource::{UsageWho, getrusage};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -37,18 +34,6 @@ impl Clock for Monotonic {
     fn now_ns(&self) -> u64 {
         u64::try_from(self.0.elapsed().as_nanos()).unwrap_or(u64::MAX)
     }
-}
-
-/// What the threads of a run share.
-pub(crate) struct Job<'a> {
-    pub(crate) options: &'a Run,
-    pub(crate) plan: &'a PlanTable,
-    pub(crate) problem: Problem,
-    pub(crate) solution: Solution,
-    pub(crate) store: Option<&'a Store>,
-    pub(crate) report: &'a Report,
-    pub(crate) telemetry: &'a Telemetry,
-    pub(crate) stop: &'a AtomicBool,
 }
 
 /// Holds the mode until a signal or the end of the duration.

@@ -1,0 +1,21 @@
+//! What the threads of a run share.
+
+use super::report::Report;
+use crate::args::Run;
+use fulcrum_plan::PlanTable;
+use fulcrum_plan::select::{Problem, Solution};
+use fulcrum_plan::store::Store;
+use fulcrum_runtime::telemetry::Telemetry;
+use std::sync::atomic::AtomicBool;
+
+/// One run, as its threads see it.
+pub(crate) struct Job<'a> {
+    pub(crate) options: &'a Run,
+    pub(crate) plan: &'a PlanTable,
+    pub(crate) problem: Problem,
+    pub(crate) solution: Solution,
+    pub(crate) store: Option<&'a Store>,
+    pub(crate) report: &'a Report,
+    pub(crate) telemetry: &'a Telemetry,
+    pub(crate) stop: &'a AtomicBool,
+}
