@@ -180,7 +180,7 @@ mod tests {
     fn without_python_or_pip_the_error_names_the_command() {
         let missing = OsStr::new("/no/such/python3");
         let error = WHEEL
-            .fetch_with(missing, Path::new("/tmp"))
+            .fetch_with(missing, &std::env::temp_dir())
             .unwrap_err()
             .to_string();
         assert!(error.contains("`apt-get install python3-pip`"), "{error}");

@@ -20,7 +20,7 @@
 //! a few dozen small allocations per run, which the C allocator serves without system calls.
 //!
 //! # Invariants
-//! - I5, the engine's part: a run does not allocate in Rust (`tests/engine.rs`,
+//! - I5, the engine's part: a run does not allocate in Rust (`tests/engine_allocation.rs`,
 //!   `i5_runs_do_not_allocate_on_success_or_error`).
 //! - A step that fails or is cancelled changes no parameter (`a_cancelled_step_changes_nothing`,
 //!   `a_failed_step_changes_nothing`).
