@@ -1,6 +1,6 @@
 //! Builds a training step from the command line, for the scripts in `tools/python`:
 //! `train_step MODEL.onnx STEP.onnx LOSS OPTIMIZER BATCH [KEY=VALUE]…` with the keys `freeze`, `layout`,
-//! `decay`, `clip`, `accumulate`, `class-axis` and `dropout` (a seed, or `off`).
+//! `dampening`, `decay`, `clip`, `accumulate`, `class-axis` and `dropout` (a seed, or `off`).
 
 use fulcrum_training::{Model, Options, build};
 use std::error::Error;
@@ -18,6 +18,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             "freeze" => options.freeze = Some(value.parse()?),
             "layout" => options.layout = value.parse()?,
             "decay" => options.weight_decay = Some(value.parse()?),
+            "dampening" => options.dampening = value.parse()?,
             "clip" => options.clip_norm = Some(value.parse()?),
             "accumulate" => options.accumulate = value.parse()?,
             "class-axis" => options.class_axis = value.parse()?,

@@ -193,7 +193,11 @@ fn follow(
     match (options.optimizer, tensor.moments.as_slice(), corrections) {
         (Optimizer::Momentum, [velocity], _) => {
             let kept = graph.scale(*velocity, options.momentum)?;
-            let velocity = graph.plus(kept, gradient)?;
+            let added = match options.dampening {
+                0.0 => gradient,
+                dampening => graph.scale(gradient, 1.0 - dampening)?,
+            };
+            let velocity = graph.plus(kept, added)?;
             let move_by = graph.times(velocity, rate)?;
             Ok(Updated {
                 value: graph.minus(value, move_by)?,

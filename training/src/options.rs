@@ -55,7 +55,7 @@ named!(
     Optimizer, "sgd, momentum, adam, adamw",
     /// `θ ← θ − lr·g`
     Sgd = "sgd",
-    /// `v ← μ·v + g`, `θ ← θ − lr·v`
+    /// `v ← μ·v + (1 − τ)·g`, `θ ← θ − lr·v`, with dampening τ = 0 unless given
     Momentum = "momentum",
     /// Adam (Kingma and Ba 2015, algorithm 1); weight decay is added to the gradient.
     Adam = "adam",
@@ -87,6 +87,10 @@ pub struct Options {
     pub layout: Layout,
     /// μ of [`Optimizer::Momentum`], at least 0 and below 1.
     pub momentum: f32,
+    /// Dampening τ of [`Optimizer::Momentum`], at least 0 and below 1. With τ = μ the velocity is a running mean
+    /// of the gradients, and a learning rate means the same with and without momentum. Other than in
+    /// PyTorch, the first gradient is dampened too.
+    pub dampening: f32,
     /// β₁ and β₂ of Adam, at least 0 and below 1. In float64, because 1 − β is what counts.
     pub betas: (f64, f64),
     /// ε of Adam, positive.
@@ -120,6 +124,7 @@ impl Options {
             freeze: None,
             layout: Layout::Flat,
             momentum: 0.9,
+            dampening: 0.0,
             betas: (0.9, 0.999),
             epsilon: 1e-8,
             weight_decay: None,
@@ -167,6 +172,12 @@ impl Options {
                 fraction(f64::from(self.momentum)),
                 "--momentum",
                 self.momentum.to_string(),
+                "at least 0 and below 1 is allowed",
+            ),
+            (
+                fraction(f64::from(self.dampening)),
+                "--dampening",
+                self.dampening.to_string(),
                 "at least 0 and below 1 is allowed",
             ),
             (

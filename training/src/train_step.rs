@@ -395,7 +395,7 @@ fn static_shape(
             Dimension::Fixed(_) if axis == 0 => Ok(options.batch),
             Dimension::Fixed(size) => Ok(*size),
             Dimension::Symbol(symbol) => Err(interface(format!(
-                "dimension {axis} is the symbol '{symbol}'; give its size (--dim {symbol}=N)"
+                "dimension {axis} is the symbol '{symbol}'; give its size (--dimension {symbol}=N)"
             ))),
         })
         .collect()

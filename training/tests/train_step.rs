@@ -293,6 +293,14 @@ fn momentum_moves_by_its_velocity() {
 }
 
 #[test]
+fn dampened_momentum_is_a_running_mean() {
+    let mut with = options(Optimizer::Momentum, 6);
+    with.dampening = 0.75;
+    let found = after_one_step(&with, 1.0);
+    assert!(close(&found, &expected(|theta, g| theta - 0.25 * g), 1e-9));
+}
+
+#[test]
 fn the_first_step_of_adam_is_the_sign_of_the_gradient() {
     // m/c₁ = g and √(v/c₂) = |g|.
     let found = after_one_step(&options(Optimizer::Adam, 6), 0.01);

@@ -29,6 +29,9 @@ pub struct Arguments {
     /// Momentum's share of the velocity before
     #[arg(long, value_name = "X", default_value_t = 0.9)]
     momentum: f32,
+    /// Share of a gradient that does not reach the velocity: equal to the momentum, it makes a running mean
+    #[arg(long, value_name = "X", default_value_t = 0.0)]
+    dampening: f32,
     /// Weight decay [default: 0.01 for adamw, else 0]
     #[arg(long, value_name = "X")]
     weight_decay: Option<f32>,
@@ -38,6 +41,17 @@ pub struct Arguments {
     /// Runs of the step per update; their gradients are averaged
     #[arg(long, value_name = "N", default_value_t = 1)]
     accumulate: u32,
+    /// Axis of the classes, negative from the end; -1 for a language model's [batch, time, words]
+    #[arg(
+        long,
+        value_name = "AXIS",
+        default_value_t = 1,
+        allow_negative_numbers = true
+    )]
+    class_axis: i64,
+    /// Samples per run of the inference graph [default: the model's own batch]
+    #[arg(long, value_name = "N")]
+    inference_batch: Option<usize>,
     /// The model's output that the loss takes [default: the first]
     #[arg(long, value_name = "NAME")]
     output: Option<String>,
@@ -69,9 +83,12 @@ impl Arguments {
             freeze: self.freeze.clone(),
             layout: self.layout,
             momentum: self.momentum,
+            dampening: self.dampening,
             weight_decay: self.weight_decay,
             clip_norm: self.clip_norm,
             accumulate: self.accumulate,
+            class_axis: self.class_axis,
+            inference_batch: self.inference_batch,
             output: self.output.clone(),
             dimensions: self.dimensions.iter().cloned().collect(),
             dropout_seed: (!self.no_dropout).then_some(self.dropout_seed),
