@@ -2,8 +2,10 @@
 //!
 //! Every error names the option, the value, what is allowed, and where to read on.
 
+mod inspect;
 mod profile;
 
+pub(crate) use inspect::{Capture, Doctor};
 pub(crate) use profile::Profile;
 
 use crate::Failure;
@@ -24,6 +26,8 @@ Usage:
   fulcrumd profile [--train NAME=STEP.onnx]... [--infer NAME=MODEL.onnx[:BATCH,...]]... --data FILE [options]
   fulcrumd accept [--plan-dir DIR] [--sysfs-root DIR] [--board NAME]
   fulcrumd restore [--sysfs-root DIR] [--state-dir DIR]
+  fulcrumd doctor [--json] [--sysfs-root DIR] [--state-dir DIR] [--onnxruntime PATH]
+  fulcrumd capture --to DIR [--sysfs-root DIR]
   fulcrumd version
 
 run: select the plan's best mode for the budgets, apply it, and work until stopped
@@ -63,6 +67,10 @@ accept: take a plan from standard input, verify it, flash it (what `fulcrum flas
 
 restore: put back the clocks that a killed fulcrumd left changed
 
+doctor: what this board is, what can be read and set, what will go wrong, and what mends it
+
+capture: copy this board's files into a new folder, which is then a --sysfs-root
+
 Exit codes: 0 done, 1 the answer is no (bad plan, other board, no solution), 2 usage or I/O
 ";
 
@@ -97,6 +105,10 @@ pub(crate) enum Command {
     Accept(Accept),
     /// Put back the clocks that a killed process left.
     Restore(BoardOptions),
+    /// Examine the board.
+    Doctor(Doctor),
+    /// Copy the board's files.
+    Capture(Capture),
 }
 
 /// Where the plan comes from.
@@ -370,6 +382,14 @@ pub(crate) fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Command
         Some("restore") => {
             let given = Given::read("restore", &RESTORE_OPTIONS, rest.into_iter())?;
             Ok(Command::Restore(board(&given)?))
+        }
+        Some("doctor") => {
+            let given = Given::read("doctor", &inspect::DOCTOR_OPTIONS, rest.into_iter())?;
+            Ok(Command::Doctor(inspect::doctor(&given)?))
+        }
+        Some("capture") => {
+            let given = Given::read("capture", &inspect::CAPTURE_OPTIONS, rest.into_iter())?;
+            Ok(Command::Capture(inspect::capture(&given)?))
         }
         _ => usage(format!("unknown command `{}`", command.display())),
     }

@@ -56,11 +56,15 @@ pub struct Report {
 }
 
 impl Report {
-    /// Looks at the board below `root`.
+    /// Looks at the board below `root`; `state_folder` as in [`Options`].
     #[must_use]
-    pub fn examine(root: &Path) -> Self {
+    pub fn examine(root: &Path, state_folder: Option<&Path>) -> Self {
         let mut report = Self::default();
-        match Jetson::discover_with(root, Options::default(), |sysfs| sysfs) {
+        let options = Options {
+            state_folder: state_folder.map(Path::to_owned),
+            ..Options::default()
+        };
+        match Jetson::discover_with(root, options, |sysfs| sysfs) {
             Ok(mut board) => report.examine_board(root, &mut board),
             Err(error) => report.add("board", Verdict::Bad, error.to_string(), None),
         }

@@ -2,6 +2,7 @@
 
 mod accept;
 mod args;
+mod inspect;
 mod logger;
 mod profile_service;
 mod restore;
@@ -44,6 +45,8 @@ fn main() -> ExitCode {
         Ok(Command::Profile(options)) => profile_service::profile(&options),
         Ok(Command::Accept(options)) => accept::accept(&options),
         Ok(Command::Restore(options)) => restore::restore(&options),
+        Ok(Command::Doctor(options)) => inspect::doctor(&options),
+        Ok(Command::Capture(options)) => inspect::capture(&options),
         Err(error) => Err(Failure::trouble(error)),
     };
     let (message, code) = match done {

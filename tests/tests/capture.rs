@@ -29,7 +29,7 @@ fn a_captured_board_replays() {
         );
 
         let (live, replayed) = (original.path(), copy.path());
-        let report = |root| Report::examine(root).to_json().to_string();
+        let report = |root| Report::examine(root, None).to_json().to_string();
         assert_eq!(report(live), report(replayed), "{name}");
         let mut jetson = Jetson::discover(replayed).unwrap();
         let topology = jetson.topology();

@@ -3,6 +3,7 @@
 use fulcrum::board_folder::{self, JetPack};
 use fulcrum_runtime::board::{Jetson, shipped};
 use fulcrum_runtime::doctor::{Report, Verdict};
+use fulcrum_tests::programs::{Answer, fulcrumd};
 use fulcrum_tests::tree::{self, TemporaryFolder};
 use std::fs;
 
@@ -22,7 +23,7 @@ fn worst<'r>(report: &'r Report, subject: &str) -> &'r fulcrum_runtime::doctor::
 fn a_sound_board_has_no_bad_finding_and_is_left_alone() {
     let folder = orin();
     let before = tree::files(folder.path());
-    let report = Report::examine(folder.path());
+    let report = Report::examine(folder.path(), None);
     assert_eq!(report.verdict(), Verdict::Good, "{report}");
     assert_eq!(report.board.as_deref(), Some("orin-agx"));
     tree::assert_same(&tree::files(folder.path()), &before, "after the doctor");
@@ -91,11 +92,46 @@ fn every_defect_is_told_with_its_remedy() {
     for (subject, verdict, mend, damage) in cases {
         let folder = orin();
         damage(folder.path());
-        let report = Report::examine(folder.path());
+        let report = Report::examine(folder.path(), None);
         let finding = worst(&report, subject);
         assert_eq!(finding.verdict, verdict, "{report}");
         let found = finding.mend.as_deref().unwrap_or_default();
         assert!(found.contains(mend), "{subject}: {found}");
         serde_json::from_str::<serde_json::Value>(&report.to_json().to_string()).unwrap();
     }
+}
+
+#[test]
+fn the_programs_doctor_and_capture_answer() {
+    let folder = orin();
+    let root = folder.path();
+    let before = tree::files(root);
+    let mut doctor = fulcrumd();
+    doctor.args([
+        "doctor",
+        "--json",
+        "--onnxruntime",
+        "/nowhere",
+        "--sysfs-root",
+    ]);
+    // Without an engine the answer is no, and says so in both forms.
+    let answer = Answer::of(doctor.arg(root)).expect(1);
+    let json: serde_json::Value = serde_json::from_str(&answer).unwrap();
+    assert_eq!(json["board"], "orin-agx");
+    let engine = json["findings"].as_array().unwrap().last().unwrap();
+    assert_eq!(engine["subject"], "engine");
+    assert_eq!(engine["verdict"], "bad");
+
+    let to = folder.path().join("captured");
+    let mut capture = fulcrumd();
+    capture
+        .args(["capture", "--sysfs-root"])
+        .arg(root)
+        .arg("--to")
+        .arg(&to);
+    let answer = Answer::of(&mut capture).expect(0);
+    assert!(answer.contains("0 could not be read"), "{}", answer);
+    assert!(to.join("CAPTURE").exists());
+    fs::remove_dir_all(to).unwrap();
+    tree::assert_same(&tree::files(root), &before, "after doctor and capture");
 }

@@ -148,7 +148,7 @@ fn doctor_and_capture_read_a_kernel_with_unreadable_files() {
     for spec in specs() {
         let mounted = Board::start(&spec);
         let state = mounted.jetson.kernel().state();
-        let report = Report::examine(mounted.mount.path());
+        let report = Report::examine(mounted.mount.path(), None);
         assert_eq!(report.verdict(), Verdict::Good, "{report}");
         let to = TemporaryFolder::new();
         let captured = capture(mounted.mount.path(), to.path()).unwrap();
@@ -160,7 +160,7 @@ fn doctor_and_capture_read_a_kernel_with_unreadable_files() {
             "{:?}",
             captured.unreadable
         );
-        assert_eq!(Report::examine(to.path()).board, report.board);
+        assert_eq!(Report::examine(to.path(), None).board, report.board);
         assert_eq!(mounted.jetson.kernel().state(), state);
     }
 }

@@ -1,0 +1,59 @@
+//! `fulcrumd doctor` and `fulcrumd capture`: look at the board, change nothing.
+
+use crate::args::{Capture, Doctor};
+use crate::{Failure, print};
+use fulcrum_runtime::capture;
+use fulcrum_runtime::doctor::{Report, Verdict};
+use fulcrum_runtime::engine::{Engine, library};
+
+/// Prints what the board is, what can be read and set, what will go wrong.
+///
+/// # Errors
+/// Something is bad: the answer is no.
+pub(crate) fn doctor(options: &Doctor) -> Result<(), Failure> {
+    let board = &options.board;
+    let mut report = Report::examine(&board.sysfs_root, board.state_dir.as_deref());
+    examine_engine(&mut report, options);
+    match options.json {
+        true => print(&format!("{}\n", report.to_json()))?,
+        false => print(&report.to_string())?,
+    }
+    match report.verdict() {
+        Verdict::Bad => Err(Failure::no("this board cannot run a plan as it is")),
+        Verdict::Good | Verdict::Limited => Ok(()),
+    }
+}
+
+/// Loads the library, because a file that is there may still not start.
+fn examine_engine(report: &mut Report, options: &Doctor) {
+    let found = match library::find(options.onnxruntime.as_deref()) {
+        Ok(found) => found,
+        Err(error) => {
+            report.add("engine", Verdict::Bad, error.to_string(), None);
+            return;
+        }
+    };
+    match Engine::start(&found) {
+        Ok(_) => report.add(
+            "engine",
+            Verdict::Good,
+            format!("{found}; starts; fulcrumd runs every model on its CPU provider"),
+            None,
+        ),
+        Err(error) => report.add("engine", Verdict::Bad, error.to_string(), None),
+    }
+}
+
+/// Copies the board's files into a folder.
+///
+/// # Errors
+/// The folder is not empty or cannot be written, or there is no board.
+pub(crate) fn capture(options: &Capture) -> Result<(), Failure> {
+    let captured = capture::capture(&options.sysfs_root, &options.to).map_err(Failure::trouble)?;
+    print(&format!(
+        "{} files in {}; {} could not be read (see CAPTURE there)\n",
+        captured.files,
+        options.to.display(),
+        captured.unreadable.len()
+    ))
+}
