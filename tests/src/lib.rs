@@ -1,5 +1,5 @@
 //! What Fulcrum's end-to-end tests share: the programs, the measured grids, trees on disk, recorded
-//! writes, golden files, models and the library that runs them, a browser.
+//! writes, golden files, models and the library that runs them, a browser, an sshd.
 
 pub mod chromium;
 pub mod golden;
@@ -8,5 +8,6 @@ pub mod models;
 pub mod onnxruntime;
 pub mod programs;
 pub mod recorder;
+pub mod ssh;
 pub mod tree;
 pub mod virtual_jetson;
