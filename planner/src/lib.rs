@@ -7,7 +7,9 @@
 //! - [`bench`], [`pool`]: where profiles are paid, and what was observed;
 //! - [`surrogate`]: what is believed of cells that were not paid for;
 //! - [`search`]: which profiles to pay for;
-//! - [`front`], [`plan`]: from observations to a plan table.
+//! - [`front`], [`plan`]: from observations to a plan table;
+//! - [`demand`], [`offer`], [`answer`]: what users ask, how a mode can answer, and the best answer;
+//! - [`evaluate`]: all of it against the exhaustive optimum.
 //!
 //! # Invariants
 //! - I3: a plan holds observed cells only (`plan::tests::i3_every_cell_of_a_plan_was_observed`).
@@ -16,9 +18,13 @@
 //! - I8: seed in, bytes out (`plan::tests::i8_the_same_seed_gives_the_same_bytes`). No wall clock, no hash
 //!   order, no thread order; transcendental functions from `libm`.
 
+pub mod answer;
 pub mod bench;
 pub mod boards;
+pub mod demand;
+pub mod evaluate;
 pub mod front;
+pub mod offer;
 pub mod plan;
 pub mod pool;
 pub mod profile;

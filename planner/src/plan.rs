@@ -3,13 +3,15 @@
 use crate::bench::{Bench, Discarded, OnProfile, Stop};
 use crate::boards::{self, UnknownBoard};
 use crate::front;
+use crate::offer;
 use crate::pool::Pool;
 use crate::profile::journal::Header;
 use crate::profile::{ProfileError, ProfileSource, UnknownWorkload, find_workload};
-use crate::search::{self, Strategy};
+use crate::search::{self, Goal, Kind, NeedsGoal, Strategy};
 use crate::space::Grid;
 use crate::workload::{Role, Task, TaskError, Workload};
 use crc::{CRC_32_ISO_HDLC, Crc};
+use fulcrum_plan::problem::Demand;
 use fulcrum_plan::table::Provenance;
 use fulcrum_plan::{Board, PlanTable, PowerMode, check, table};
 
@@ -28,6 +30,8 @@ pub struct PlanRequest {
     pub seed: u64,
     /// Candidate modes.
     pub grid: Grid,
+    /// The demand to answer, for searches that answer one.
+    pub demand: Option<Demand>,
 }
 
 /// How a search ended.
@@ -84,6 +88,12 @@ pub enum PlanError {
     /// A search that needs a limit got none.
     #[error("strategy `{0}` needs a limit: write `{0}:N` or set the most profiles")]
     NoLimit(String),
+    /// A strategy that answers with modes it did not observe.
+    #[error("strategy `{0}` predicts; a plan holds observed modes only: use it in an evaluation")]
+    Predicts(&'static str),
+    /// A search for one demand got none.
+    #[error(transparent)]
+    Goal(#[from] NeedsGoal),
     /// No candidate is on the board and measured for all workloads.
     #[error(
         "no candidate mode: {measured} modes were measured for all of the workloads, \
@@ -127,14 +137,27 @@ pub fn make(
     request: &PlanRequest,
     on_profile: &mut OnProfile<'_>,
 ) -> Result<(PlanTable, SearchReport), PlanError> {
+    if request.strategy.kind == Kind::Nn {
+        return Err(PlanError::Predicts(request.strategy.kind.name()));
+    }
     let board = boards::named(source.board())?;
     let task = task(source, request)?;
     let modes = candidates(source, &task, request.grid, board)?;
     let limit = limit(request)?;
-    let most = limit.unwrap_or(usize::MAX);
+    // A search for one demand counts modes; its bench is limited by the request only.
+    let runs_max = match request.strategy.kind.is_for_one_demand() {
+        true => request.max_profiles.map(|most| most as usize),
+        false => limit,
+    };
+    let goal = request.demand.map(|demand| Goal {
+        problem: offer::main_problem(&task),
+        demand,
+    });
 
+    let most = runs_max.unwrap_or(usize::MAX);
     let mut bench = Bench::new(source, &task, &modes, most, on_profile);
-    let ending = match search::run(request.strategy.kind, &mut bench, request.seed) {
+    let end = search::run(&request.strategy, &mut bench, request.seed, goal.as_ref())?;
+    let ending = match end {
         Ok(()) => Ending::Finished,
         Err(Stop::Spent) => Ending::Spent,
         Err(Stop::Failed(ProfileError::Lost { reason })) => Ending::Lost(reason),
@@ -144,7 +167,7 @@ pub fn make(
     let report = SearchReport {
         candidates: modes.len(),
         profiles,
-        limit,
+        limit: runs_max,
         modes: pool.observed_modes().len(),
         discarded,
         ending,
@@ -320,6 +343,7 @@ mod tests {
             max_profiles: None,
             seed,
             grid: Grid::Subset441,
+            demand: None,
         }
     }
 

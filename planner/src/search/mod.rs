@@ -4,9 +4,20 @@
 //! [`Bench`](crate::bench::Bench) until it is done or the bench stops it.
 
 pub mod als;
+mod bisection;
+pub mod bs;
+mod design;
 pub mod exhaustive;
+mod gain;
+pub mod gmd;
+pub mod gmd_paper;
+pub mod goal;
 pub mod maxn;
+pub mod nn;
+mod propose;
 pub mod random;
+
+pub use goal::Goal;
 
 use crate::bench::{Bench, Stop};
 use std::str::FromStr;
@@ -22,11 +33,28 @@ pub enum Kind {
     Maxn,
     /// Every mode.
     Exhaustive,
+    /// Few modes for one demand, guided by a surrogate.
+    Gmd,
+    /// Few modes for one demand, as the Fulcrum draft does.
+    GmdPaper,
+    /// Few modes for one demand, knob by knob.
+    Bs,
+    /// A network on random modes; predicts, so that no plan can be made of it.
+    Nn,
 }
 
 impl Kind {
     /// Every kind, in the order messages list them.
-    pub const ALL: [Self; 4] = [Self::Als, Self::Random, Self::Maxn, Self::Exhaustive];
+    pub const ALL: [Self; 8] = [
+        Self::Als,
+        Self::Gmd,
+        Self::GmdPaper,
+        Self::Bs,
+        Self::Random,
+        Self::Nn,
+        Self::Maxn,
+        Self::Exhaustive,
+    ];
 
     /// Name at the command line.
     #[must_use]
@@ -36,13 +64,24 @@ impl Kind {
             Self::Random => "rnd",
             Self::Maxn => "maxn",
             Self::Exhaustive => "exhaustive",
+            Self::Gmd => "gmd",
+            Self::GmdPaper => "gmd-paper",
+            Self::Bs => "bs",
+            Self::Nn => "nn",
         }
     }
 
     /// Whether the search needs to be told how many profiles it may pay.
     #[must_use]
     pub const fn has_limit(self) -> bool {
-        matches!(self, Self::Als | Self::Random)
+        !matches!(self, Self::Maxn | Self::Exhaustive)
+    }
+
+    /// Whether the search answers one demand only. Its limit counts modes, as in the paper; that of
+    /// the others counts profiles.
+    #[must_use]
+    pub const fn is_for_one_demand(self) -> bool {
+        matches!(self, Self::Gmd | Self::GmdPaper | Self::Bs)
     }
 }
 
@@ -51,7 +90,7 @@ impl Kind {
 pub struct Strategy {
     /// Kind of search.
     pub kind: Kind,
-    /// Profiles it may pay, if that was said.
+    /// Profiles (or modes: [`Kind::is_for_one_demand`]) it may pay, if that was said.
     pub limit: Option<u32>,
 }
 
@@ -135,17 +174,33 @@ impl std::fmt::Display for Strategy {
     }
 }
 
-/// Runs a search to its end or to the bench's limit.
+/// Why a search cannot start.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("strategy `{0}` answers one demand: give its power budget, and latency and rate to serve")]
+pub struct NeedsGoal(pub &'static str);
+
+/// Runs a search to its end or to the bench's limit. `limit` is the strategy's own, in its own unit;
+/// `goal` is for searches that answer one demand.
 ///
 /// # Errors
-/// [`Stop`], as the bench gave it.
-pub fn run(kind: Kind, bench: &mut Bench<'_>, seed: u64) -> Result<(), Stop> {
-    match kind {
-        Kind::Als => als::run(bench, seed),
-        Kind::Random => random::run(bench, seed),
+/// [`NeedsGoal`] without a goal; within, [`Stop`], as the bench gave it.
+pub fn run(
+    strategy: &Strategy,
+    bench: &mut Bench<'_>,
+    seed: u64,
+    goal: Option<&Goal>,
+) -> Result<Result<(), Stop>, NeedsGoal> {
+    let goal = || goal.ok_or(NeedsGoal(strategy.kind.name()));
+    let modes_max = strategy.limit.map_or(usize::MAX, |limit| limit as usize);
+    Ok(match strategy.kind {
+        Kind::Als => als::run(bench),
+        Kind::Random | Kind::Nn => random::run(bench, seed),
         Kind::Maxn => maxn::run(bench),
         Kind::Exhaustive => exhaustive::run(bench),
-    }
+        Kind::Gmd => gmd::run(bench, goal()?, modes_max),
+        Kind::GmdPaper => gmd_paper::run(bench, goal()?, modes_max),
+        Kind::Bs => bs::run(bench, goal()?, modes_max),
+    })
 }
 
 #[cfg(test)]
@@ -154,7 +209,14 @@ mod tests {
 
     #[test]
     fn strategies_parse_and_print() {
-        for text in ["als:50", "rnd:9", "maxn", "exhaustive", "als"] {
+        for text in [
+            "als:50",
+            "rnd:9",
+            "maxn",
+            "exhaustive",
+            "als",
+            "gmd-paper:15",
+        ] {
             assert_eq!(text.parse::<Strategy>().unwrap().to_string(), text);
         }
     }

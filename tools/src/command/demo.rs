@@ -149,6 +149,7 @@ fn plan_and_flash(arguments: &Arguments, device: &Device) -> anyhow::Result<()> 
         max_profiles: None,
         seed: arguments.seed,
         grid: Grid::All,
+        demand: None,
     };
     let (table, report) = plan::search(&mut source, &request)?;
     plan::print_report(&table, &report);

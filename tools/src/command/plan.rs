@@ -63,6 +63,7 @@ impl Arguments {
                 .or_else(|| needs_limit.then(|| self.usual_limit())),
             seed: self.seed,
             grid: self.grid,
+            demand: None,
         }
     }
 

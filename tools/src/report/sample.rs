@@ -22,6 +22,7 @@ pub(super) fn search(
         max_profiles: None,
         seed: 3,
         grid: Grid::Subset441,
+        demand: None,
     };
     let board = boards::named("orin-agx").unwrap();
     let mut source = Unreliable::new(Synthetic::new(board, 3), faults);

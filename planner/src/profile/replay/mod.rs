@@ -13,6 +13,7 @@ use fulcrum_plan::{Cell, PowerMode};
 use grid::{Grid, Record};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Which values of a grid a replay answers with.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -30,7 +31,8 @@ pub struct Replay {
     board: String,
     values: Values,
     workloads: Vec<Workload>,
-    grids: BTreeMap<(Role, String), Grid>,
+    /// Shared: an evaluation clones its source for every search.
+    grids: Arc<BTreeMap<(Role, String), Grid>>,
 }
 
 /// Why a folder is no replay.
@@ -113,7 +115,7 @@ impl Replay {
             board,
             values: Values::Clean,
             workloads,
-            grids,
+            grids: Arc::new(grids),
         })
     }
 

@@ -1,0 +1,193 @@
+//! Statistics of outcomes.
+
+use super::StudyProblem;
+use super::case::Case;
+use super::job::Outcome;
+use crate::answer::Answer;
+use crate::demand::Load;
+use crate::search::Strategy;
+use fulcrum_plan::problem;
+use fulcrum_plan::units::{MicroSec, MilliWatt};
+use serde::Serialize;
+
+/// A violation by more than this in power is gross.
+const GROSS_POWER_MW: u32 = 1_000;
+/// A violation by more than this in latency is gross.
+const GROSS_LATENCY_US: u64 = 10_000;
+
+/// Loss against the exhaustive optimum over all solvable configurations, as a share: of throughput
+/// lost, or of peak latency in excess. A configuration that was not solved counts as 1.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct Losses {
+    /// Mean.
+    pub mean: f64,
+    /// Mean over the solved ones.
+    pub mean_solved: f64,
+    /// Median.
+    pub median: f64,
+    /// 95th percentile.
+    pub p95: f64,
+    /// Largest.
+    pub worst: f64,
+}
+
+/// Answers whose mode, in truth, breaks a condition.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Violations {
+    /// Answers given.
+    pub answers: usize,
+    /// More power than the budget.
+    pub power: usize,
+    /// Later than the budget.
+    pub latency: usize,
+    /// Slower than the arrivals.
+    pub rate: usize,
+    /// More than 1 W or 10 ms over.
+    pub gross: usize,
+}
+
+impl Violations {
+    /// Counts what an answer breaks.
+    pub(super) fn count(&mut self, case: &Case, answer: &Answer, load: &Load, power: MilliWatt) {
+        let offer = &case.offers[answer.offer];
+        let drawn = offer
+            .slots()
+            .filter_map(|slot| case.cell(answer.mode, slot));
+        let over = drawn
+            .map(|cell| cell.power_mw.0.saturating_sub(power.0))
+            .max()
+            .unwrap_or(0);
+        self.power += usize::from(over > 0);
+        let mut is_gross = over > GROSS_POWER_MW;
+        if let Some(part) = offer.serve
+            && let Some(cell) = case.cell(answer.mode, part.slot)
+        {
+            let sustains = problem::sustains(part.batch, load.rate, cell.time_us);
+            self.rate += usize::from(!sustains);
+            let late = |budget: MicroSec| {
+                !problem::meets_latency(part.batch, load.rate, cell.time_us, budget)
+            };
+            self.latency += usize::from(late(load.latency_us));
+            let slack = u64::from(load.latency_us.0) + GROSS_LATENCY_US;
+            is_gross |= late(MicroSec(u32::try_from(slack).unwrap_or(u32::MAX)));
+        }
+        self.gross += usize::from(is_gross);
+    }
+
+    fn add(&mut self, other: &Self) {
+        self.answers += other.answers;
+        self.power += other.power;
+        self.latency += other.latency;
+        self.rate += other.rate;
+        self.gross += other.gross;
+    }
+
+    /// Violations of any kind; an answer can have several.
+    #[must_use]
+    pub const fn total(&self) -> usize {
+        self.power + self.latency + self.rate
+    }
+}
+
+/// One line of the results.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Summary {
+    /// Problem.
+    pub problem: StudyProblem,
+    /// Task, or `None` for all of them.
+    pub task: Option<String>,
+    /// Strategy.
+    pub strategy: String,
+    /// Configurations, over tasks and seeds.
+    pub configurations: usize,
+    /// Those with a solution.
+    pub solvable: usize,
+    /// Share of the solvable ones that were solved without a violation.
+    pub solved: f64,
+    /// Loss.
+    pub loss: Losses,
+    /// Largest mean loss of a task.
+    pub worst_task_mean: f64,
+    /// Violations.
+    pub violations: Violations,
+    /// Profiles per search.
+    pub runs: f64,
+    /// Modes per search.
+    pub modes: f64,
+    /// Changes of mode per window (dynamic only).
+    pub switches_per_window: Option<f64>,
+    /// Computing time per task and seed, in seconds. The one number that is not reproducible.
+    pub seconds: f64,
+}
+
+impl Summary {
+    pub(super) fn of(
+        problem: StudyProblem,
+        strategy: &Strategy,
+        task: Option<&str>,
+        outcomes: &[&Outcome],
+    ) -> Self {
+        let count = outcomes.len().max(1) as f64;
+        let mean = |of: fn(&Outcome) -> f64| outcomes.iter().map(|o| of(o)).sum::<f64>() / count;
+        let all: Vec<Option<f64>> = outcomes
+            .iter()
+            .flat_map(|o| o.losses.iter().copied())
+            .collect();
+        let solved = all.iter().flatten().count();
+        let mut violations = Violations::default();
+        for outcome in outcomes {
+            violations.add(&outcome.violations);
+        }
+        let switches: Vec<f64> = outcomes.iter().filter_map(|o| o.switches).collect();
+        Self {
+            problem,
+            task: task.map(str::to_owned),
+            strategy: strategy.to_string(),
+            configurations: outcomes.iter().map(|o| o.configurations).sum(),
+            solvable: all.len(),
+            solved: solved as f64 / all.len().max(1) as f64,
+            loss: losses(&all),
+            worst_task_mean: outcomes
+                .iter()
+                .map(|o| losses(&o.losses).mean)
+                .fold(0.0, f64::max),
+            violations,
+            runs: mean(|o| o.runs),
+            modes: mean(|o| o.modes),
+            switches_per_window: (!switches.is_empty())
+                .then(|| switches.iter().sum::<f64>() / switches.len() as f64),
+            seconds: mean(|o| o.seconds),
+        }
+    }
+}
+
+fn losses(all: &[Option<f64>]) -> Losses {
+    let mut sorted: Vec<f64> = all.iter().map(|loss| loss.unwrap_or(1.0)).collect();
+    sorted.sort_by(f64::total_cmp);
+    let solved: Vec<f64> = all.iter().flatten().copied().collect();
+    let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len().max(1) as f64;
+    let quantile = |share: f64| -> f64 {
+        let at = ((sorted.len() as f64 * share).ceil() as usize).max(1) - 1;
+        sorted.get(at).copied().unwrap_or(0.0)
+    };
+    Losses {
+        mean: mean(&sorted),
+        mean_solved: mean(&solved),
+        median: quantile(0.5),
+        p95: quantile(0.95),
+        worst: quantile(1.0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unsolved_configuration_counts_as_everything_lost() {
+        let losses = losses(&[Some(0.0), Some(0.2), None, Some(0.1)]);
+        assert!((losses.mean - 0.325).abs() < 1e-12);
+        assert!((losses.mean_solved - 0.1).abs() < 1e-12);
+        assert_eq!((losses.median, losses.p95, losses.worst), (0.1, 1.0, 1.0));
+    }
+}

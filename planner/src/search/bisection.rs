@@ -1,0 +1,157 @@
+//! One bisection per knob: the moves of GMD and of BS (fulcrum.md section 3).
+//!
+//! A [`Walk`] stands on a mode. Under budget a knob moves up, halfway to the largest value left, and
+//! the values up to where it stood are dropped; over budget it moves down, likewise. A knob without
+//! values left is exhausted.
+
+use fulcrum_plan::PowerMode;
+use fulcrum_plan::units::Khz;
+use std::collections::BTreeSet;
+
+/// Number of knobs: cores, CPU, GPU, memory.
+pub(super) const KNOBS: usize = 4;
+
+/// Sorted values of each knob, and the modes that exist.
+pub(super) struct Lattice<'a> {
+    modes: &'a [PowerMode],
+    values: [Vec<u32>; KNOBS],
+}
+
+fn knobs(mode: &PowerMode) -> [u32; KNOBS] {
+    [
+        mode.cores.into(),
+        mode.cpu_khz.0,
+        mode.gpu_khz.0,
+        mode.emc_khz.0,
+    ]
+}
+
+impl<'a> Lattice<'a> {
+    /// The lattice of candidate modes, ascending.
+    pub(super) fn new(modes: &'a [PowerMode]) -> Self {
+        let values = [0, 1, 2, 3].map(|knob| {
+            let distinct: BTreeSet<u32> = modes.iter().map(|mode| knobs(mode)[knob]).collect();
+            distinct.into_iter().collect()
+        });
+        Self { modes, values }
+    }
+
+    /// The candidate at a place, if there is one.
+    pub(super) fn mode(&self, at: &[usize; KNOBS]) -> Option<usize> {
+        let value = |knob: usize| self.values[knob][at[knob]];
+        let mode = PowerMode {
+            cores: u8::try_from(value(0)).ok()?,
+            cpu_khz: Khz(value(1)),
+            gpu_khz: Khz(value(2)),
+            emc_khz: Khz(value(3)),
+        };
+        self.modes.binary_search(&mode).ok()
+    }
+
+    /// The place of all knobs at their largest value.
+    pub(super) fn top(&self) -> [usize; KNOBS] {
+        [0, 1, 2, 3].map(|knob| self.values[knob].len() - 1)
+    }
+
+    /// A walk that starts in the middle of every knob.
+    pub(super) fn walk(&self) -> Walk {
+        let high = self.top();
+        Walk {
+            at: high.map(|last| last / 2),
+            low: [0; KNOBS],
+            high,
+        }
+    }
+}
+
+/// Where a search stands, and which values of each knob are left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Walk {
+    /// Index into the values of each knob.
+    pub(super) at: [usize; KNOBS],
+    low: [usize; KNOBS],
+    high: [usize; KNOBS],
+}
+
+impl Walk {
+    /// This place with one knob at its smallest (`up` false) or largest value.
+    pub(super) fn with_extreme(&self, knob: usize, up: bool) -> [usize; KNOBS] {
+        let mut at = self.at;
+        at[knob] = if up { self.high[knob] } else { self.low[knob] };
+        at
+    }
+
+    /// Whether a knob has a value left in a direction.
+    pub(super) fn can_step(&self, knob: usize, up: bool) -> bool {
+        if up {
+            self.at[knob] < self.high[knob]
+        } else {
+            self.at[knob] > self.low[knob]
+        }
+    }
+
+    /// Moves a knob halfway to its last value in a direction; the caller has asked
+    /// [`Walk::can_step`].
+    pub(super) fn step(&mut self, knob: usize, up: bool) {
+        let i = self.at[knob];
+        if up {
+            self.low[knob] = i + 1;
+            self.at[knob] = (i + self.high[knob]).div_ceil(2);
+        } else {
+            self.high[knob] = i - 1;
+            self.at[knob] = (self.low[knob] + i) / 2;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_walk_up_ends_at_the_top_after_logarithmically_many_steps() {
+        let modes: Vec<PowerMode> = (1..=100u32)
+            .map(|khz| PowerMode {
+                cores: 1,
+                cpu_khz: Khz(khz),
+                gpu_khz: Khz(5),
+                emc_khz: Khz(5),
+            })
+            .collect();
+        let lattice = Lattice::new(&modes);
+        let mut walk = lattice.walk();
+        assert_eq!(lattice.mode(&walk.at), Some(49));
+        let mut steps = 0;
+        while walk.can_step(1, true) {
+            walk.step(1, true);
+            steps += 1;
+        }
+        assert_eq!((walk.at, lattice.mode(&walk.at)), (lattice.top(), Some(99)));
+        assert!(steps <= 7, "{steps}");
+        assert!(!walk.can_step(0, true) && !walk.can_step(0, false));
+    }
+
+    #[test]
+    fn going_up_and_down_narrows_to_one_value() {
+        let modes: Vec<PowerMode> = (1..=9u32)
+            .map(|khz| PowerMode {
+                cores: 1,
+                cpu_khz: Khz(khz),
+                gpu_khz: Khz(5),
+                emc_khz: Khz(5),
+            })
+            .collect();
+        let mut walk = Lattice::new(&modes).walk();
+        let mut seen = vec![walk.at[1]];
+        for up in [true, false, true, false, true, false] {
+            if walk.can_step(1, up) {
+                walk.step(1, up);
+                seen.push(walk.at[1]);
+            }
+        }
+        let mut distinct = seen.clone();
+        distinct.sort_unstable();
+        distinct.dedup();
+        assert_eq!(distinct.len(), seen.len(), "a value came twice: {seen:?}");
+    }
+}

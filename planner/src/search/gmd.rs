@@ -1,0 +1,113 @@
+//! GMD, ours: the draft's idea (few modes, chosen one at a time, for one demand) with a surrogate in
+//! the place of the slopes.
+//!
+//! The batch size is chosen as in the draft: the largest that the top mode serves in time, then
+//! smaller ones while nothing fits. At each, a few modes of the initial design, then the modes with
+//! the largest expected gain at this one demand. The limit counts modes; a mode profiled again at
+//! another batch size counts again.
+
+use super::goal::{Goal, Observed};
+use super::{design, propose};
+use crate::bench::{Bench, Stop};
+use crate::demand::{DemandGrid, Load};
+use crate::offer::Offer;
+use crate::surrogate::Surrogate;
+use crate::surrogate::clocks::{Clocks, Cube};
+use fulcrum_plan::select::Problem;
+
+/// Modes of the initial design.
+const INITIAL_MODES: usize = 4;
+/// A search ends when the expected gain of the best mode is below this.
+const GAIN_MIN: f64 = 1e-4;
+
+/// Searches an answer to `goal` with at most `modes_max` mode profiles.
+///
+/// # Errors
+/// [`Stop`], as the bench gave it.
+pub fn run(bench: &mut Bench<'_>, goal: &Goal, modes_max: usize) -> Result<(), Stop> {
+    let cube = Cube::of(bench.modes());
+    let clocks: Vec<Clocks> = bench.modes().iter().map(|mode| cube.clocks(mode)).collect();
+    let mut offers = Offer::of(bench.task(), goal.problem);
+    if !matches!(goal.problem, Problem::Inference(_)) {
+        offers.reverse();
+    }
+    let mut left = modes_max;
+    for offer in offers {
+        if window_is_late(&offer, goal) {
+            continue;
+        }
+        let is_solved = at_offer(bench, goal, &clocks, &offer, &mut left)?;
+        if is_solved || left == 0 {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Whether a batch takes longer to arrive than the latency budget allows.
+fn window_is_late(offer: &Offer, goal: &Goal) -> bool {
+    offer.serve.is_some_and(|part| {
+        fulcrum_plan::problem::time_infer_max(part.batch, &goal.demand).is_none()
+    })
+}
+
+/// Measures a mode under the offer, if there is a profile left; whether it is in time and whether it
+/// fits.
+fn profile(
+    bench: &mut Bench<'_>,
+    mode: usize,
+    offer: &Offer,
+    left: &mut usize,
+) -> Result<Option<Observed>, Stop> {
+    if *left == 0 {
+        return Ok(None);
+    }
+    *left -= 1;
+    Observed::measure(bench, mode, offer)
+}
+
+/// The search at one offer; whether an answer was found.
+fn at_offer(
+    bench: &mut Bench<'_>,
+    goal: &Goal,
+    clocks: &[Clocks],
+    offer: &Offer,
+    left: &mut usize,
+) -> Result<bool, Stop> {
+    let mut solved = false;
+    for (at, mode) in design::initial(clocks, INITIAL_MODES)
+        .into_iter()
+        .enumerate()
+    {
+        let seen = profile(bench, mode, offer, left)?;
+        solved |= seen.is_some_and(|seen| seen.fits(&goal.demand));
+        let is_late = seen.is_some_and(|seen| !seen.is_in_time(&goal.demand));
+        if at == 0 && is_late {
+            return Ok(false);
+        }
+    }
+    let grid = DemandGrid {
+        powers: vec![goal.demand.power_mw],
+        loads: vec![Load {
+            latency_us: goal.demand.latency_us,
+            rate: goal.demand.rate,
+        }],
+    };
+    let mut surrogate = None;
+    while *left > 0 {
+        surrogate = Surrogate::fit(clocks, bench.pool(), surrogate.as_ref());
+        let Some(surrogate) = &surrogate else {
+            break;
+        };
+        let beliefs = propose::beliefs(surrogate, clocks, bench.pool());
+        let Some(next) = propose::next(&beliefs, bench.pool(), &[*offer], &grid) else {
+            break;
+        };
+        if next.gain < GAIN_MIN {
+            break;
+        }
+        let seen = profile(bench, next.mode, offer, left)?;
+        solved |= seen.is_some_and(|seen| seen.fits(&goal.demand));
+    }
+    Ok(solved)
+}

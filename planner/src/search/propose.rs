@@ -1,0 +1,165 @@
+//! The next profiles: the mode, and in it the slots, with the largest expected gain per profile.
+
+use super::gain::Incumbents;
+use crate::demand::DemandGrid;
+use crate::offer::{Offer, Part};
+use crate::pool::{Observation, Pool};
+use crate::surrogate::clocks::Clocks;
+use crate::surrogate::{Prediction, Surrogate};
+use rayon::prelude::*;
+
+/// What to profile next, and the gain that is expected of it.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Proposal {
+    pub(super) mode: usize,
+    pub(super) slots: Vec<usize>,
+    /// Expected gain per profile, averaged over the demands.
+    pub(super) gain: f64,
+}
+
+fn observed(pool: &Pool, mode: usize, slot: usize) -> Option<(f64, f64)> {
+    let cell = pool.cell(mode, slot)?;
+    Some((
+        f64::from(cell.time_us.0) / 1e3,
+        f64::from(cell.power_mw.0) / 1e3,
+    ))
+}
+
+/// Best observed answers.
+fn incumbents(pool: &Pool, offers: &[Offer], grid: &DemandGrid) -> Incumbents {
+    let mut incumbents = Incumbents::new(grid);
+    for mode in pool.observed_modes() {
+        for offer in offers {
+            let cell = |part: Option<Part>| part.map(|part| observed(pool, mode, part.slot));
+            match (cell(offer.serve), cell(offer.background)) {
+                (Some(None), _) | (_, Some(None)) => {}
+                (serve, background) => {
+                    incumbents.observe(offer, serve.flatten(), background.flatten());
+                }
+            }
+        }
+    }
+    incumbents
+}
+
+/// What is known or believed of every cell, by mode, then slot; `None` for cells that are barred.
+pub(super) fn beliefs(
+    surrogate: &Surrogate,
+    clocks: &[Clocks],
+    pool: &Pool,
+) -> Vec<Option<Prediction>> {
+    let slots = pool.slot_count();
+    (0..clocks.len() * slots)
+        .into_par_iter()
+        .map(|at| {
+            let (mode, slot) = (at / slots, at % slots);
+            match pool.observation(mode, slot) {
+                Observation::Barred => None,
+                Observation::Seen(cell) => Some(Prediction::certain(&cell)),
+                Observation::Unknown => surrogate.predict(&clocks[mode], slot),
+            }
+        })
+        .collect()
+}
+
+/// The next mode and its slots to measure: the largest expected gain per profile; ties: the smaller
+/// mode.
+pub(super) fn next(
+    beliefs: &[Option<Prediction>],
+    pool: &Pool,
+    offers: &[Offer],
+    grid: &DemandGrid,
+) -> Option<Proposal> {
+    let incumbents = incumbents(pool, offers, grid);
+    let slots = pool.slot_count();
+    let proposals: Vec<Option<Proposal>> = (0..pool.mode_count())
+        .into_par_iter()
+        .map(|mode| {
+            let beliefs = &beliefs[mode * slots..(mode + 1) * slots];
+            best_slots(beliefs, pool, mode, offers, &incumbents)
+        })
+        .collect();
+    let mut best: Option<Proposal> = None;
+    for proposal in proposals.into_iter().flatten() {
+        if best.as_ref().is_none_or(|best| proposal.gain > best.gain) {
+            best = Some(proposal);
+        }
+    }
+    best
+}
+
+/// An offer's gain at every demand, and the slots that are missing for it.
+struct Open {
+    missing: Vec<usize>,
+    gains: Vec<f64>,
+}
+
+/// The slots of a mode with the largest gain per profile, and that gain.
+fn best_slots(
+    beliefs: &[Option<Prediction>],
+    pool: &Pool,
+    mode: usize,
+    offers: &[Offer],
+    incumbents: &Incumbents,
+) -> Option<Proposal> {
+    let is_open = |slot: usize| pool.observation(mode, slot) == Observation::Unknown;
+    let mut open: Vec<Open> = Vec::new();
+    for offer in offers {
+        let missing: Vec<usize> = offer.slots().filter(|&slot| is_open(slot)).collect();
+        if missing.is_empty() || offer.slots().any(|slot| beliefs[slot].is_none()) {
+            continue;
+        }
+        let of = |part: Option<Part>| part.and_then(|part| beliefs[part.slot].as_ref());
+        let mut gains = vec![0.0; incumbents.len()];
+        incumbents.gains(offer, of(offer.serve), of(offer.background), &mut gains);
+        open.push(Open { missing, gains });
+    }
+    let mut slots: Vec<usize> = Vec::new();
+    let mut together = vec![0.0; incumbents.len()];
+    let mut total = 0.0;
+    while let Some((marginal, at)) = best_addition(&open, &slots, &together, total) {
+        if marginal <= total / slots.len().max(1) as f64 {
+            break;
+        }
+        for (sum, gain) in together.iter_mut().zip(&open[at].gains) {
+            *sum = sum.max(*gain);
+        }
+        let added = open[at].missing.iter().filter(|slot| !slots.contains(slot));
+        let added: Vec<usize> = added.copied().collect();
+        slots.extend(added);
+        total = together.iter().sum();
+    }
+    let gain = total / slots.len().max(1) as f64 / incumbents.len() as f64;
+    (!slots.is_empty()).then_some(Proposal { mode, slots, gain })
+}
+
+/// The offer that adds most gain per profile to what `slots` give together, and how much.
+fn best_addition(
+    open: &[Open],
+    slots: &[usize],
+    together: &[f64],
+    total: f64,
+) -> Option<(f64, usize)> {
+    let mut best: Option<(f64, usize)> = None;
+    for (at, offer) in open.iter().enumerate() {
+        let extra = offer
+            .missing
+            .iter()
+            .filter(|slot| !slots.contains(slot))
+            .count();
+        if extra == 0 {
+            continue;
+        }
+        let union: f64 = offer
+            .gains
+            .iter()
+            .zip(together)
+            .map(|(a, b)| a.max(*b))
+            .sum();
+        let marginal = (union - total) / extra as f64;
+        if best.is_none_or(|(largest, _)| marginal > largest) {
+            best = Some((marginal, at));
+        }
+    }
+    best
+}
