@@ -1,7 +1,7 @@
 //! The command line: its subcommands, and what their outcome means as an exit code.
 
 use crate::command::{
-    check, demo, engine, flash, import_nvpmodel, plan, report, select, show, train_step,
+    check, demo, engine, evaluate, flash, import_nvpmodel, plan, report, select, show, train_step,
 };
 use crate::verdict::Verdict;
 use clap::{Parser, Subcommand};
@@ -35,6 +35,8 @@ enum Command {
     Engine(engine::Arguments),
     /// Write a page for people: the front, what each budget selects, what was spent
     Report(report::Arguments),
+    /// Compare strategies with the exhaustive optimum
+    Evaluate(evaluate::Arguments),
     /// Make a training step of a forward ONNX model
     TrainStep(train_step::Arguments),
     /// Read NVIDIA's named modes out of a board's own nvpmodel.conf
@@ -55,6 +57,7 @@ pub fn run(command_line: CommandLine) -> anyhow::Result<Verdict> {
         Command::Flash(arguments) => flash::run(&arguments),
         Command::Engine(arguments) => engine::run(&arguments),
         Command::Report(arguments) => report::run(&arguments),
+        Command::Evaluate(arguments) => evaluate::run(&arguments),
         Command::TrainStep(arguments) => train_step::run(&arguments),
         Command::ImportNvpmodel(arguments) => import_nvpmodel::run(&arguments),
     }

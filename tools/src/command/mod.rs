@@ -3,6 +3,7 @@
 pub mod check;
 pub mod demo;
 pub mod engine;
+pub mod evaluate;
 pub mod flash;
 pub mod import_nvpmodel;
 pub mod plan;
