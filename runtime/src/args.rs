@@ -40,6 +40,7 @@ run: select the plan's best mode for the budgets, apply it, and work until stopp
   --train STEP.onnx      training step, its parameters beside it (needs --data)
   --data FILE            labelled samples to train on
   --held-out FILE        labelled samples to serve (default: the last fifth of --data, then not trained on)
+  --listen SOCKET        take requests from other processes here (docs/loop.md), instead of playing samples
   --lr X                 learning rate, above 0 to 10 (default 0.05)
   --checkpoint FILE      where the trained parameters are written at the end; read at the start if it exists
   --intra-op-threads N   threads of one operator, 1 to 64 (default 1)
@@ -179,6 +180,8 @@ pub(crate) struct Run {
     pub(crate) train: Option<PathBuf>,
     /// `--data`.
     pub(crate) data: Option<PathBuf>,
+    /// `--listen`.
+    pub(crate) listen: Option<PathBuf>,
     /// `--held-out`.
     pub(crate) held_out: Option<PathBuf>,
     /// `--lr`.
@@ -314,7 +317,7 @@ impl Given {
     }
 }
 
-const RUN_OPTIONS: [&str; 21] = [
+const RUN_OPTIONS: [&str; 22] = [
     "--plan",
     "--plan-dir",
     "--power",
@@ -324,6 +327,7 @@ const RUN_OPTIONS: [&str; 21] = [
     "--train",
     "--data",
     "--held-out",
+    "--listen",
     "--lr",
     "--checkpoint",
     "--intra-op-threads",
@@ -421,6 +425,7 @@ fn run(given: &Given) -> Result<Run, UsageError> {
         infer: given.path("--infer"),
         train: given.path("--train"),
         data: given.path("--data"),
+        listen: given.path("--listen"),
         held_out: given.path("--held-out"),
         learning_rate: learning_rate(given)?,
         checkpoint: given.path("--checkpoint"),
@@ -488,6 +493,7 @@ fn check_together(options: &Run) -> Result<(), UsageError> {
         Some(model) if options.data.is_none() => usage(format!("{model} needs --data FILE")),
         None if options.data.is_some() => usage("--data needs --infer or --train"),
         None if options.held_out.is_some() => usage("--held-out needs --data"),
+        _ if options.listen.is_some() && options.infer.is_none() => usage("--listen needs --infer"),
         _ if options.checkpoint.is_some() && options.train.is_none() => {
             usage("--checkpoint needs --train")
         }

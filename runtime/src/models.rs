@@ -2,8 +2,9 @@
 
 use crate::data::{Batches, DataError, Records};
 use crate::engine::{InferenceSession, Parameters, RunError, TrainingSession};
+use crate::exchange::{Exchange, LoopSide, Status};
 use crate::queue::Request;
-use crate::serve::{Work, WorkError};
+use crate::serve::{GivenUp, Work, WorkError};
 use crate::telemetry::Counter;
 use std::path::Path;
 
@@ -78,6 +79,21 @@ pub struct Models<'a> {
 }
 
 impl Models<'_> {
+    /// Memory for the tensors of requests from other processes.
+    #[must_use]
+    pub fn exchange(&self) -> Exchange {
+        let largest = self.inference.last();
+        let (sample_len, output_len, batch) = largest.map_or((0, 0, 0), |session| {
+            (
+                session.sample_len(),
+                session.output_len(),
+                session.batch() as usize,
+            )
+        });
+        // One batch under way, and another that waits.
+        Exchange::new(sample_len, output_len, 2 * batch)
+    }
+
     /// Share of the held-out samples whose answer equals the label; `None` without inference or samples.
     /// Not for use while the loop runs.
     ///
@@ -146,15 +162,64 @@ impl From<RunError> for WorkError {
     }
 }
 
+/// The smallest session that holds so many requests.
+fn smallest(
+    sessions: &mut [InferenceSession],
+    requests: usize,
+) -> Result<&mut InferenceSession, WorkError> {
+    let mut sessions = sessions.iter_mut();
+    sessions
+        .find(|session| session.batch() as usize >= requests)
+        .ok_or(NO_SESSION)
+}
+
+/// Models whose requests come from other processes, and whose answers go back there.
+pub struct ServedModels<'a, 'b> {
+    /// The models.
+    pub models: &'a mut Models<'b>,
+    /// The way to the clients.
+    pub clients: LoopSide<'a>,
+}
+
+impl Work for ServedModels<'_, '_> {
+    fn infer(&mut self, requests: &[Request]) -> Result<usize, WorkError> {
+        let inference = smallest(&mut self.models.inference, requests.len())?;
+        let sample_len = inference.sample_len().max(1);
+        let rows = inference.x_mut().chunks_exact_mut(sample_len);
+        for (row, request) in rows.zip(requests) {
+            self.clients.copy_sample(request.place, row);
+        }
+        inference.run(self.models.parameters.as_ref())?;
+        let outputs = inference
+            .logits()
+            .chunks_exact(inference.output_len().max(1));
+        for (request, output) in requests.iter().zip(outputs) {
+            self.clients.answer(request.place, Status::Answered, output);
+        }
+        self.clients.wake();
+        Ok(inference.batch() as usize)
+    }
+
+    fn train(&mut self) -> Result<f32, WorkError> {
+        self.models.train()
+    }
+
+    fn give_up(&mut self, request: &Request, why: GivenUp) {
+        let status = match why {
+            GivenUp::Dropped => Status::Dropped,
+            GivenUp::Failed => Status::Failed,
+        };
+        self.clients.answer(request.place, status, &[]);
+        self.clients.wake();
+    }
+}
+
 /// The loop asked for work that the run does not have: a mistake of the shell, not of its input.
 const NO_SESSION: WorkError = WorkError::Failed { code: -1 };
 
 impl Work for Models<'_> {
     fn infer(&mut self, requests: &[Request]) -> Result<usize, WorkError> {
-        let mut sessions = self.inference.iter_mut();
-        let inference = sessions
-            .find(|session| session.batch() as usize >= requests.len())
-            .ok_or(NO_SESSION)?;
+        let inference = smallest(&mut self.inference, requests.len())?;
         let places = requests.iter().map(|request| request.place);
         let correct = answer(inference, self.parameters.as_ref(), &self.held_out, places)?;
         self.correct.add(correct);
@@ -169,7 +234,7 @@ impl Work for Models<'_> {
         Ok(training.step(parameters)?)
     }
 
-    fn give_up(&mut self, _: &Request) {
+    fn give_up(&mut self, _: &Request, _: GivenUp) {
         // The feeder does not wait for answers; the loop's counters are all there is to tell.
     }
 }

@@ -92,6 +92,14 @@ impl Sender<'_> {
     }
 }
 
+impl Sender<'_> {
+    /// Counts a request that came and cannot even be sent.
+    pub fn reject(&mut self) {
+        self.shared.arrived.fetch_add(1, Ordering::Relaxed);
+        self.shared.rejected.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
 /// The end that the loop takes requests from.
 pub struct Receiver<'a> {
     consumer: Consumer<'a, Request>,

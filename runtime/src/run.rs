@@ -51,13 +51,19 @@ pub(crate) fn run(options: &Run) -> Result<(), Failure> {
                 stop,
             };
             let board = &mut prepared.board;
-            let (outcome, models) = threads::work(&job, board, models, &mut notifier);
+            let listener = prepared.listener.take();
+            let (outcome, models) = threads::work(&job, listener, board, models, &mut notifier)
+                .map_err(Failure::trouble)?;
             prepared.models = Some(models);
             outcome
         }
         None => threads::hold(options, prepared.store.as_ref(), stop, &mut notifier),
     };
     notifier.stopping();
+    if let Some(path) = &options.listen {
+        // Nobody listens any more; a client that connects now should be told so.
+        let _ = std::fs::remove_file(path);
+    }
     let restored = prepared.board.restore();
     if let Some(error) = restored.as_ref().err() {
         log::error!("{error}; `fulcrumd restore` tries again");

@@ -36,8 +36,31 @@ pub trait Work {
     /// The parameters are those of before.
     fn train(&mut self) -> Result<f32, WorkError>;
 
-    /// A request will not be answered: it was dropped, or its inference failed.
-    fn give_up(&mut self, request: &Request);
+    /// A request will not be answered.
+    fn give_up(&mut self, request: &Request, why: GivenUp);
+}
+
+/// Why a request is not answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GivenUp {
+    /// It could not be answered in time any more.
+    Dropped,
+    /// Its inference failed.
+    Failed,
+}
+
+impl<W: Work + ?Sized> Work for &mut W {
+    fn infer(&mut self, requests: &[Request]) -> Result<usize, WorkError> {
+        (**self).infer(requests)
+    }
+
+    fn train(&mut self) -> Result<f32, WorkError> {
+        (**self).train()
+    }
+
+    fn give_up(&mut self, request: &Request, why: GivenUp) {
+        (**self).give_up(request, why);
+    }
 }
 
 /// What decides about the mode, and changes it. See [`crate::control`].
@@ -189,7 +212,7 @@ impl<'a, C: Clock, W: Work> Loop<'a, C, W> {
             Action::Train => Ok(self.train(now_ns)),
             Action::Drop => {
                 if let Some(request) = self.requests.take() {
-                    self.work.give_up(&request);
+                    self.work.give_up(&request, GivenUp::Dropped);
                     self.telemetry.dropped.add(1);
                 }
                 Ok(Turn::Worked)
@@ -243,7 +266,7 @@ impl<'a, C: Clock, W: Work> Loop<'a, C, W> {
             }
             Err(error) => {
                 for request in &self.batch {
-                    self.work.give_up(request);
+                    self.work.give_up(request, GivenUp::Failed);
                 }
                 self.telemetry.failed.add(self.batch.len() as u64);
                 self.infer_failures += 1;

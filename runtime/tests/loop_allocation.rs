@@ -7,7 +7,7 @@ use fulcrum_plan::units::MilliRps;
 use fulcrum_runtime::allocation::{self, CountingAllocator};
 use fulcrum_runtime::queue::{Request, Ring};
 use fulcrum_runtime::schedule::{Assignment, Overload, Serving};
-use fulcrum_runtime::serve::{Clock, FAILURES_MAX, Loop, Turn, Work, WorkError};
+use fulcrum_runtime::serve::{Clock, FAILURES_MAX, GivenUp, Loop, Turn, Work, WorkError};
 use fulcrum_runtime::telemetry::Telemetry;
 use std::cell::Cell;
 
@@ -59,7 +59,7 @@ impl Work for FakeWork<'_> {
         }
     }
 
-    fn give_up(&mut self, _: &Request) {}
+    fn give_up(&mut self, _: &Request, _: GivenUp) {}
 }
 
 fn turns_without_allocation(overload: Overload) {

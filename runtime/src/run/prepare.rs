@@ -17,7 +17,9 @@ use fulcrum_runtime::engine::{
 };
 use fulcrum_runtime::models::{HeldOut, Models};
 use fulcrum_runtime::queue::CAPACITY;
+use fulcrum_runtime::socket;
 use fulcrum_runtime::telemetry::Counter;
+use std::os::unix::net::UnixListener;
 use std::path::Path;
 
 /// A run that is ready to begin; nothing has been changed yet.
@@ -32,6 +34,8 @@ pub(crate) struct Prepared<'a> {
     pub(crate) library: Option<Library>,
     /// `None`: the mode is held, and something else does the work.
     pub(crate) models: Option<Models<'a>>,
+    /// Where requests of other processes come in.
+    pub(crate) listener: Option<UnixListener>,
 }
 
 /// Checks and loads everything that a run needs.
@@ -54,6 +58,12 @@ pub(crate) fn prepare<'a>(options: &Run, correct: &'a Counter) -> Result<Prepare
     } else {
         (None, None)
     };
+    // Last: a socket that is there says that somebody serves.
+    let listener = options.listen.as_deref().map(|path| {
+        socket::listen(path)
+            .map_err(|error| Failure::trouble(format!("--listen {}: {error}", path.display())))
+    });
+    let listener = listener.transpose()?;
     Ok(Prepared {
         board,
         store,
@@ -62,6 +72,7 @@ pub(crate) fn prepare<'a>(options: &Run, correct: &'a Counter) -> Result<Prepare
         solution,
         library,
         models,
+        listener,
     })
 }
 

@@ -13,12 +13,15 @@ use fulcrum_runtime::board::Jetson;
 use fulcrum_runtime::control::{Control, Events, Readings};
 use fulcrum_runtime::feeder;
 use fulcrum_runtime::guard::Guard;
-use fulcrum_runtime::models::Models;
+use fulcrum_runtime::models::{Models, ServedModels};
 use fulcrum_runtime::notify::Notifier;
-use fulcrum_runtime::queue::Ring;
+use fulcrum_runtime::queue::{Ring, Sender};
 use fulcrum_runtime::schedule::Assignment;
-use fulcrum_runtime::serve::{Clock, Loop, Turn};
+use fulcrum_runtime::serve::{Clock, Loop, Turn, Work};
+use fulcrum_runtime::socket::Server;
 use nix::sys::resource::{UsageWho, getrusage};
+use std::io;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -60,22 +63,48 @@ pub(crate) fn hold(
     }
 }
 
+/// Where requests come from.
+enum Source<'a> {
+    /// Other processes.
+    Clients(Server<'a, Monotonic>),
+    /// The feeder: held-out samples, as they would arrive.
+    Samples(Sender<'a>),
+}
+
 /// Runs the loop, and hands the models back.
+///
+/// # Errors
+/// The request socket cannot be used.
 pub(crate) fn work<'a>(
     job: &Job<'_>,
+    listener: Option<UnixListener>,
     board: &mut Jetson,
-    models: Models<'a>,
+    mut models: Models<'a>,
     notifier: &mut Notifier,
-) -> (Outcome, Models<'a>) {
+) -> io::Result<(Outcome, Models<'a>)> {
     // The kernel rounds wake-ups of ordinary threads to 50 µs otherwise (prctl(2)); refused, they are.
     let _ = nix::sys::prctl::set_timerslack(1);
     let clock = Monotonic(Instant::now());
-    let done = AtomicBool::new(false);
+    let (done, loop_thread) = (AtomicBool::new(false), thread::current());
     let mut ring = Ring::new();
     let (sender, receiver) = ring.split();
     let counts = receiver.counts();
+    let places = models.held_out.count();
+    let mut exchange = models.exchange();
+    let mut served;
+    let (source, work): (Source<'_>, &mut dyn Work) = match listener {
+        Some(listener) => {
+            let (wake, awake) = UnixStream::pair()?;
+            wake.set_nonblocking(true)?;
+            let (server, clients) = exchange.split(wake);
+            let server = Server::new(&clock, listener, awake, server, sender, &loop_thread)?;
+            let models = &mut models;
+            served = ServedModels { models, clients };
+            (Source::Clients(server), &mut served)
+        }
+        None => (Source::Samples(sender), &mut models),
+    };
     let demand = demand(job.options);
-    let (rate, places) = (demand.rate, models.held_out.count());
     let budget = (demand.latency_us, job.options.overload);
     let assignment = Assignment::of(&job.solution, budget.0, budget.1);
     let readings = Readings::new(job.solution.row);
@@ -83,38 +112,43 @@ pub(crate) fn work<'a>(
     let (say, mut listen) = events.split();
     let guard = Guard::new(job.problem, demand, job.solution, clock.now_ns());
     let mut control = Control::new(guard, job.plan, Setter(board), &readings, say, budget);
-    let looping = Loop::new(&clock, models, receiver, job.telemetry, assignment, rate)
+    let telemetry = job.telemetry;
+    let looping = Loop::new(&clock, work, receiver, telemetry, assignment, demand.rate)
         .with_modes(&mut control);
-    let loop_thread = thread::current();
-    let seed = job.options.seed;
-    thread::scope(|scope| {
+    let mut outcome = thread::scope(|scope| {
         let reporter = scope.spawn(|| report_until(job, counts, &mut listen, &done));
         let watcher = scope.spawn(|| {
             watch(&job.options.board, job.plan, &readings, &clock, &done);
         });
-        if assignment.serving.is_some()
-            && let Some(arrivals) = Arrivals::new(job.options.arrivals, rate, seed, clock.now_ns())
-        {
-            scope.spawn(|| {
-                feeder::feed(&clock, sender, arrivals, places, seed, &loop_thread, &done);
+        if assignment.serving.is_some() {
+            scope.spawn(|| match source {
+                Source::Clients(mut server) => server.run(&done),
+                Source::Samples(sender) => {
+                    let (process, seed) = (job.options.arrivals, job.options.seed);
+                    let arrivals = Arrivals::new(process, demand.rate, seed, clock.now_ns());
+                    if let Some(arrivals) = arrivals {
+                        feeder::feed(&clock, sender, arrivals, places, seed, &loop_thread, &done);
+                    }
+                }
             });
         }
-        let (mut outcome, models) = turn_until(looping, &clock, job, notifier);
+        let outcome = turn_until(looping, &clock, job, notifier);
         done.store(true, Ordering::Relaxed);
         reporter.thread().unpark();
         watcher.thread().unpark();
-        outcome.rejected = counts.rejected();
-        (outcome, models)
-    })
+        outcome
+    });
+    outcome.rejected = counts.rejected();
+    Ok((outcome, models))
 }
 
 /// The loop itself: nothing in here allocates (invariant I5).
-fn turn_until<'a>(
-    mut looping: Loop<'_, Monotonic, Models<'a>>,
+fn turn_until<W: Work>(
+    mut looping: Loop<'_, Monotonic, W>,
     clock: &Monotonic,
     job: &Job<'_>,
     notifier: &mut Notifier,
-) -> (Outcome, Models<'a>) {
+) -> Outcome {
     let start_ns = clock.now_ns();
     let end_ns = job.options.duration.map_or(u64::MAX, |duration| {
         let duration_ns = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
@@ -147,14 +181,13 @@ fn turn_until<'a>(
     }
     let allocations = allocation::count().since(allocations_before);
     let faults = page_faults().zip(faults_before);
-    let outcome = Outcome {
+    Outcome {
         elapsed: Duration::from_nanos(clock.now_ns().saturating_sub(start_ns)),
         rejected: 0,
         allocations,
         page_faults: faults.map(|(after, before)| after.saturating_sub(before)),
         failure,
-    };
-    (outcome, looping.into_work())
+    }
 }
 
 /// Page faults of the calling thread so far, minor and major.

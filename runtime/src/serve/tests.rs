@@ -44,7 +44,7 @@ impl Work for FakeWork<'_> {
         self.train_fails.map_or(Ok(0.5), Err)
     }
 
-    fn give_up(&mut self, _: &Request) {
+    fn give_up(&mut self, _: &Request, _: GivenUp) {
         self.given_up += 1;
     }
 }

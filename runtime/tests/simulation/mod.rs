@@ -6,7 +6,7 @@ use fulcrum_plan::units::MilliRps;
 use fulcrum_runtime::arrivals::Random;
 use fulcrum_runtime::queue::{Request, Ring};
 use fulcrum_runtime::schedule::{Assignment, Serving};
-use fulcrum_runtime::serve::{Clock, Loop, Turn, Work, WorkError};
+use fulcrum_runtime::serve::{Clock, GivenUp, Loop, Turn, Work, WorkError};
 use fulcrum_runtime::telemetry::Telemetry;
 use std::cell::Cell;
 
@@ -169,7 +169,7 @@ impl Work for Board<'_> {
         self.spend(self.train_ns).map(|()| 1.0)
     }
 
-    fn give_up(&mut self, _: &Request) {}
+    fn give_up(&mut self, _: &Request, _: GivenUp) {}
 }
 
 /// How a simulated run went.

@@ -1,0 +1,238 @@
+//! The request socket: a thread that takes requests of other processes and hands them to the loop.
+//!
+//! It has a thread of its own and shares nothing with the loop but two rings and the tensors' places
+//! ([`crate::exchange`]), so that no client can make the loop wait: a client that sends too much is
+//! rejected, one that does not read its answers is disconnected. A request arrives when its last byte was
+//! read.
+
+mod connection;
+pub mod protocol;
+
+use crate::exchange::{Answer, ServerSide, Status};
+use crate::queue::{Request, Sender};
+use crate::serve::Clock;
+use connection::{Connection, Received};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use std::io::{self, ErrorKind, Read};
+use std::os::fd::AsFd;
+use std::os::unix::fs::FileTypeExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::Thread;
+
+/// Most clients at a time; one more is turned away.
+pub const CLIENTS_MAX: usize = 16;
+/// Requests read from one client before the next has its turn.
+const REQUESTS_PER_TURN: usize = 64;
+/// Longest wait: how long the server may take to notice that it is done.
+const WAIT_MS: u16 = 50;
+
+/// Listens at a path. A socket that nobody listens at any more is replaced; anything else is not.
+///
+/// # Errors
+/// The path is in use or cannot be created.
+pub fn listen(path: &Path) -> io::Result<UnixListener> {
+    match UnixListener::bind(path) {
+        Err(error) if error.kind() == ErrorKind::AddrInUse => {
+            // A plain file refuses connections, too.
+            let is_socket = std::fs::symlink_metadata(path)?.file_type().is_socket();
+            let refused = UnixStream::connect(path)
+                .is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused);
+            if !is_socket || !refused {
+                return Err(error);
+            }
+            std::fs::remove_file(path)?;
+            UnixListener::bind(path)
+        }
+        bound => bound,
+    }
+}
+
+/// Who waits for the answer at a place.
+#[derive(Clone, Copy)]
+struct Waiting {
+    client: usize,
+    generation: u64,
+    id: u64,
+    arrival_ns: u64,
+}
+
+/// The server: connections, and the places that are free.
+pub struct Server<'a, C> {
+    clock: &'a C,
+    listener: UnixListener,
+    wake: UnixStream,
+    exchange: ServerSide<'a>,
+    requests: Sender<'a>,
+    to: &'a Thread,
+    clients: Vec<Option<Connection>>,
+    generations: Vec<u64>,
+    free: Vec<u32>,
+    waiting: Vec<Option<Waiting>>,
+}
+
+impl<'a, C: Clock> Server<'a, C> {
+    /// A server that listens; `wake` is the other end of what the loop writes to, and `to` the loop's
+    /// thread, which is woken for every request.
+    ///
+    /// # Errors
+    /// A socket cannot be made non-blocking.
+    pub fn new(
+        clock: &'a C,
+        listener: UnixListener,
+        wake: UnixStream,
+        exchange: ServerSide<'a>,
+        requests: Sender<'a>,
+        to: &'a Thread,
+    ) -> io::Result<Self> {
+        listener.set_nonblocking(true)?;
+        wake.set_nonblocking(true)?;
+        let places = exchange.places();
+        Ok(Self {
+            clock,
+            listener,
+            wake,
+            exchange,
+            requests,
+            to,
+            clients: (0..CLIENTS_MAX).map(|_| None).collect(),
+            generations: vec![0; CLIENTS_MAX],
+            free: (0..u32::try_from(places).unwrap_or(u32::MAX)).collect(),
+            waiting: vec![None; places],
+        })
+    }
+
+    /// Serves until `done`.
+    pub fn run(&mut self, done: &AtomicBool) {
+        while !done.load(Ordering::Relaxed) {
+            self.wait();
+            self.accept();
+            let mut drained = [0; 256];
+            while self.wake.read(&mut drained).is_ok_and(|count| count > 0) {}
+            self.deliver();
+            for client in 0..CLIENTS_MAX {
+                self.receive(client);
+                self.flush(client);
+            }
+        }
+        self.deliver();
+        for client in 0..CLIENTS_MAX {
+            self.flush(client);
+        }
+    }
+
+    fn wait(&self) {
+        let mut polled = vec![
+            PollFd::new(self.listener.as_fd(), PollFlags::POLLIN),
+            PollFd::new(self.wake.as_fd(), PollFlags::POLLIN),
+        ];
+        for connection in self.clients.iter().flatten() {
+            let mut flags = PollFlags::POLLIN;
+            flags.set(PollFlags::POLLOUT, connection.wants_to_write());
+            polled.push(PollFd::new(connection.stream().as_fd(), flags));
+        }
+        // An interrupted wait is a short one.
+        let _ = poll(&mut polled, PollTimeout::from(WAIT_MS));
+    }
+
+    fn accept(&mut self) {
+        while let Ok((stream, _)) = self.listener.accept() {
+            let Some(client) = self.clients.iter().position(Option::is_none) else {
+                continue;
+            };
+            let lengths = (self.exchange.sample_len(), self.exchange.output_len());
+            let words = |length: usize| u32::try_from(length).unwrap_or(u32::MAX);
+            let hello = protocol::hello(words(lengths.0), words(lengths.1));
+            self.clients[client] = Connection::new(stream, &hello, lengths).ok();
+            self.generations[client] += 1;
+        }
+    }
+
+    /// Hands the loop's answers to whoever waits for them.
+    fn deliver(&mut self) {
+        while let Some(Answer { place, status }) = self.exchange.take() {
+            let waiting = self.waiting.get_mut(place as usize).and_then(Option::take);
+            let Some(waiting) = waiting else { continue };
+            if self.generations[waiting.client] == waiting.generation {
+                let latency_ns = self.clock.now_ns().saturating_sub(waiting.arrival_ns);
+                let latency_us = u32::try_from(latency_ns / 1_000).unwrap_or(u32::MAX);
+                self.answer(
+                    waiting.client,
+                    (waiting.id, status, latency_us),
+                    Some(place),
+                );
+            }
+            self.free.push(place);
+        }
+    }
+
+    fn answer(&mut self, client: usize, head: (u64, Status, u32), place: Option<u32>) {
+        let exchange = &self.exchange;
+        let append = |output: &mut Vec<u8>| {
+            if let Some(place) = place {
+                exchange.append_output(place, output);
+            }
+        };
+        let connection = self.clients[client].as_mut();
+        if connection.is_some_and(|connection| !connection.answer(head, append)) {
+            self.disconnect(client);
+        }
+    }
+
+    fn disconnect(&mut self, client: usize) {
+        self.clients[client] = None;
+        // Answers under way find another generation, and only free their places.
+        self.generations[client] += 1;
+    }
+
+    fn receive(&mut self, client: usize) {
+        for _ in 0..REQUESTS_PER_TURN {
+            let Some(connection) = &mut self.clients[client] else {
+                return;
+            };
+            match connection.receive() {
+                Received::Later => return,
+                Received::Gone => return self.disconnect(client),
+                Received::Request(id) => self.request(client, id),
+            }
+        }
+    }
+
+    fn request(&mut self, client: usize, id: u64) {
+        let arrival_ns = self.clock.now_ns();
+        let (Some(place), Some(connection)) = (self.free.pop(), &self.clients[client]) else {
+            self.requests.reject();
+            return self.answer(client, (id, Status::Rejected, 0), None);
+        };
+        self.exchange.put(place, connection.sample());
+        self.waiting[place as usize] = Some(Waiting {
+            client,
+            generation: self.generations[client],
+            id,
+            arrival_ns,
+        });
+        let request = Request {
+            id,
+            arrival_ns,
+            place,
+        };
+        if self.requests.send(request).is_ok() {
+            self.to.unpark();
+        } else {
+            self.waiting[place as usize] = None;
+            self.free.push(place);
+            self.answer(client, (id, Status::Rejected, 0), None);
+        }
+    }
+
+    fn flush(&mut self, client: usize) {
+        let connection = self.clients[client].as_mut();
+        if connection.is_some_and(|connection| !connection.flush()) {
+            self.disconnect(client);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

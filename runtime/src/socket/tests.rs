@@ -1,0 +1,141 @@
+//! Real sockets in a folder of their own; the loop is played by the test.
+
+use super::*;
+use crate::client::Client;
+use crate::exchange::{Exchange, LoopSide};
+use crate::queue::{Receiver, Ring};
+use std::path::PathBuf;
+use std::thread;
+
+struct Still;
+
+impl Clock for Still {
+    fn now_ns(&self) -> u64 {
+        5_000
+    }
+}
+
+/// A path for a socket, removed at the end.
+struct Socket(PathBuf);
+
+impl Socket {
+    fn new(name: &str) -> Self {
+        let name = format!("fulcrum-socket-{}-{name}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        let _ = std::fs::remove_file(&path);
+        Self(path)
+    }
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+/// Runs a server for samples of 2 and outputs of 1, and beside it the test, which plays the loop.
+fn with_server(name: &str, test: impl FnOnce(&Path, &mut Receiver<'_>, &mut LoopSide<'_>)) {
+    let socket = Socket::new(name);
+    let mut exchange = Exchange::new(2, 1, 1);
+    let mut ring = Ring::new();
+    let (sender, mut receiver) = ring.split();
+    let (wake, awake) = UnixStream::pair().unwrap();
+    let (server_side, mut loop_side) = exchange.split(wake);
+    let (done, to) = (AtomicBool::new(false), thread::current());
+    let listener = listen(&socket.0).unwrap();
+    let mut server = Server::new(&Still, listener, awake, server_side, sender, &to).unwrap();
+    thread::scope(|scope| {
+        scope.spawn(|| server.run(&done));
+        test(&socket.0, &mut receiver, &mut loop_side);
+        done.store(true, Ordering::Relaxed);
+    });
+}
+
+fn next(receiver: &mut Receiver<'_>) -> Request {
+    loop {
+        match receiver.take() {
+            Some(request) => return request,
+            None => thread::park_timeout(std::time::Duration::from_millis(1)),
+        }
+    }
+}
+
+#[test]
+fn an_answer_goes_to_the_client_that_asked_with_its_id() {
+    with_server("answer", |path, receiver, serving| {
+        let mut clients = [(); 2].map(|()| Client::connect(path).unwrap());
+        assert_eq!(clients[0].sample_len(), 2);
+        for (client, sample) in clients.iter_mut().zip([[1.0, 2.0], [3.0, 4.0]]) {
+            client.send(sample[0] as u64, &sample).unwrap();
+        }
+        for _ in 0..2 {
+            let request = next(receiver);
+            let mut x = [0.0; 2];
+            serving.copy_sample(request.place, &mut x);
+            serving.answer(request.place, Status::Answered, &[x[0] * 10.0 + x[1]]);
+            serving.wake();
+        }
+        for (client, (id, output)) in clients.iter_mut().zip([(1, 12.0), (3, 34.0)]) {
+            let reply = client.receive().unwrap();
+            assert_eq!((reply.id, reply.status), (id, Status::Answered));
+            assert_eq!(reply.output, [output]);
+        }
+    });
+}
+
+#[test]
+fn what_is_not_admitted_is_answered_at_once() {
+    with_server("reject", |path, receiver, serving| {
+        receiver.admit(1);
+        let mut client = Client::connect(path).unwrap();
+        for id in 0..3 {
+            client.send(id, &[0.0; 2]).unwrap();
+        }
+        for id in [1, 2] {
+            let reply = client.receive().unwrap();
+            assert_eq!((reply.id, reply.status), (id, Status::Rejected));
+        }
+        let request = next(receiver);
+        serving.answer(request.place, Status::Dropped, &[]);
+        serving.wake();
+        let reply = client.receive().unwrap();
+        assert_eq!((reply.id, reply.status), (0, Status::Dropped));
+        assert_eq!(reply.output, [0.0]);
+        assert_eq!(receiver.counts().rejected(), 2);
+    });
+}
+
+#[test]
+fn a_client_that_leaves_takes_no_place_with_it() {
+    with_server("leave", |path, receiver, serving| {
+        for round in 0..3_000 {
+            let mut client = Client::connect(path).unwrap();
+            client.send(round, &[0.0; 2]).unwrap();
+            let request = next(receiver);
+            drop(client);
+            serving.answer(request.place, Status::Answered, &[1.0]);
+            serving.wake();
+        }
+    });
+}
+
+#[test]
+fn a_sample_of_another_length_is_refused_before_it_is_sent() {
+    with_server("length", |path, _, _| {
+        let mut client = Client::connect(path).unwrap();
+        assert!(client.send(1, &[0.0; 3]).is_err());
+    });
+}
+
+#[test]
+fn a_stale_socket_is_replaced_and_a_live_one_is_not() {
+    let socket = Socket::new("stale");
+    drop(listen(&socket.0).unwrap());
+    let live = listen(&socket.0).unwrap();
+    assert!(listen(&socket.0).is_err());
+    drop(live);
+    std::fs::remove_file(&socket.0).unwrap();
+    std::fs::write(&socket.0, "not a socket").unwrap();
+    assert!(listen(&socket.0).is_err());
+    assert_eq!(std::fs::read_to_string(&socket.0).unwrap(), "not a socket");
+}
