@@ -17,9 +17,7 @@
 use fulcrum_plan::units::MilliRps;
 use fulcrum_runtime::arrivals::{Arrivals, Process};
 use fulcrum_runtime::data::{Batches, Records};
-use fulcrum_runtime::engine::{
-    Engine, InferenceSession, SessionOptions, TrainingSession, library,
-};
+use fulcrum_runtime::engine::{Engine, InferenceSession, SessionOptions, TrainingSession, library};
 use fulcrum_runtime::feeder::feed;
 use fulcrum_runtime::models::{HeldOut, Models};
 use fulcrum_runtime::queue::Ring;
@@ -133,7 +131,13 @@ struct Measured {
 }
 
 /// Serves for some time on this thread, and trains in between if the assignment says so.
-fn serve(models: &mut Models<'_>, assignment: Assignment, rate: MilliRps, seed: u64, run: Duration) -> Result<Measured> {
+fn serve(
+    models: &mut Models<'_>,
+    assignment: Assignment,
+    rate: MilliRps,
+    seed: u64,
+    run: Duration,
+) -> Result<Measured> {
     let (clock, telemetry) = (Monotonic(Instant::now()), Telemetry::default());
     let (done, mut ring) = (AtomicBool::new(false), Ring::new());
     let (sender, receiver) = ring.split();
@@ -272,7 +276,9 @@ fn compare(files: &Files, run: Duration, repetitions: u64) -> Result<()> {
                 f64::from(rate.0) / 1e3,
                 budget_ns / 1_000
             );
-            println!("  variant    rep   served missed/k   p50 us   p99 us p99.9 us   max us   steps/s");
+            println!(
+                "  variant    rep   served missed/k   p50 us   p99 us p99.9 us   max us   steps/s"
+            );
             let assignment = |trains: bool| Assignment {
                 serving: Some(Serving {
                     batch,
@@ -283,17 +289,31 @@ fn compare(files: &Files, run: Duration, repetitions: u64) -> Result<()> {
                 overload: Overload::RejectNewest,
             };
             for repetition in 1..=repetitions {
-                let alone = |models: &mut Models<'_>| serve(models, assignment(false), rate, repetition, run);
+                let alone = |models: &mut Models<'_>| {
+                    serve(models, assignment(false), rate, repetition, run)
+                };
                 let managed = serve(&mut models, assignment(true), rate, repetition, run)?;
                 print("managed", repetition, &managed);
-                print("threads", repetition, &with_thread(files, || alone(&mut models))?);
-                print("processes", repetition, &with_process(files, || alone(&mut models))?);
+                print(
+                    "threads",
+                    repetition,
+                    &with_thread(files, || alone(&mut models))?,
+                );
+                print(
+                    "processes",
+                    repetition,
+                    &with_process(files, || alone(&mut models))?,
+                );
                 print("inference", repetition, &alone(&mut models)?);
                 let only = Assignment {
                     serving: None,
                     ..assignment(true)
                 };
-                print("training", repetition, &serve(&mut models, only, MilliRps(1), repetition, run)?);
+                print(
+                    "training",
+                    repetition,
+                    &serve(&mut models, only, MilliRps(1), repetition, run)?,
+                );
             }
         }
     }
@@ -301,11 +321,16 @@ fn compare(files: &Files, run: Duration, repetitions: u64) -> Result<()> {
 }
 
 fn main() -> Result<()> {
-    let arguments: Vec<String> = std::env::args().skip(1).filter(|a| a != "--bench").collect();
+    let arguments: Vec<String> = std::env::args()
+        .skip(1)
+        .filter(|a| a != "--bench")
+        .collect();
     let is_trainer = arguments.first().is_some_and(|first| first == "--trainer");
     let arguments = &arguments[usize::from(is_trainer)..];
     let [models, data, rest @ ..] = arguments else {
-        println!("interleave: needs MODELS_DIR DATA.rec [SECONDS] [REPETITIONS]; nothing was measured");
+        println!(
+            "interleave: needs MODELS_DIR DATA.rec [SECONDS] [REPETITIONS]; nothing was measured"
+        );
         return Ok(());
     };
     let files = Files {
@@ -315,7 +340,8 @@ fn main() -> Result<()> {
     if is_trainer {
         return trainer(&files);
     }
-    let number = |index: usize, default: u64| rest.get(index).map_or(Ok(default), |text| text.parse());
+    let number =
+        |index: usize, default: u64| rest.get(index).map_or(Ok(default), |text| text.parse());
     pin(0)?;
     compare(&files, Duration::from_secs(number(0, 5)?), number(1, 3)?)
 }
