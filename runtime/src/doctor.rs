@@ -277,6 +277,15 @@ impl Report {
                 None,
             ),
         }
+        if board.is_heat_limited() == Some(true) {
+            self.add(
+                "temperature",
+                Verdict::Limited,
+                "heat limits a clock now: the kernel shows lowered bounds, and a fulcrumd that starts \
+                 now would take them for the original ones",
+                Some("wait until the board has cooled down"),
+            );
+        }
         match board.over_current_events() {
             Some(events) => self.add(
                 "over-current",

@@ -409,7 +409,12 @@ fn sensors_are_absent_rather_than_zero() {
     // The gated zone's -256 degrees count for nothing.
     assert_eq!(jetson.temperature_max(), Some(MilliCelsius(41_656)));
     assert_eq!(jetson.over_current_events(), Some(0));
-
+    assert_eq!(jetson.is_heat_limited(), Some(false));
+    let cooling = root.join("sys/class/thermal/cooling_device1/cur_state");
+    fs::write(&cooling, "1\n").unwrap();
+    assert_eq!(jetson.is_heat_limited(), Some(true));
+    fs::write(cooling, "\n").unwrap();
+    assert_eq!(jetson.is_heat_limited(), None);
     fs::write(root.join("sys/class/hwmon/hwmon2/oc3_event_cnt"), "7\n").unwrap();
     assert_eq!(jetson.over_current_events(), Some(7));
     fs::write(root.join("sys/class/hwmon/hwmon0/curr2_input"), "\n").unwrap();

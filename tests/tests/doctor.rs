@@ -40,7 +40,7 @@ fn a_sound_board_has_no_bad_finding_and_is_left_alone() {
 #[test]
 fn every_defect_is_told_with_its_remedy() {
     type Damage = fn(&std::path::Path);
-    let cases: [(&str, Verdict, &str, Damage); 7] = [
+    let cases: [(&str, Verdict, &str, Damage); 8] = [
         (
             "memory clock",
             Verdict::Limited,
@@ -60,6 +60,10 @@ fn every_defect_is_told_with_its_remedy() {
             fs::create_dir_all(root.join("etc/systemd/system")).unwrap();
             let unit = root.join("etc/systemd/system/nvpmodel.service");
             fs::write(unit, "[Service]\nType=oneshot\n").unwrap();
+        }),
+        ("temperature", Verdict::Limited, "cooled down", |root| {
+            let state = root.join("sys/class/thermal/cooling_device0/cur_state");
+            fs::write(state, "2\n").unwrap();
         }),
         ("clocks", Verdict::Limited, "--board FILE.toml", |root| {
             let table = "sys/class/devfreq/17000000.gpu/available_frequencies";

@@ -224,3 +224,16 @@ fn a_hot_board_is_told_from_one_that_has_the_clocks() {
     board.restore().unwrap();
     assert_eq!(jetson.kernel().state(), stock);
 }
+
+#[test]
+fn a_board_that_is_hot_at_the_end_gets_its_clocks_back_all_the_same() {
+    let jetson = VirtualJetson::start(&spec("orin-agx-jp6"));
+    let stock = jetson.kernel().state();
+    let mut board = jetson.discover(Options::default());
+    let [low, _, _] = modes(&board);
+    board.apply(&low).unwrap();
+    jetson.kernel().set_thermal_limit_khz(Some(1_190_400));
+    board.restore().unwrap();
+    jetson.kernel().set_thermal_limit_khz(None);
+    assert_eq!(jetson.kernel().state(), stock);
+}

@@ -307,6 +307,15 @@ impl Tree {
             self.number(&format!("{zone}/type"), name)?;
             self.number(&format!("{zone}/temp"), milli_c)?;
         }
+        for (index, name) in ["cpufreq-cpu0", "devfreq-17000000.gpu", "pwm-fan"]
+            .iter()
+            .enumerate()
+        {
+            let device = format!("sys/class/thermal/cooling_device{index}");
+            self.number(&format!("{device}/type"), name)?;
+            self.number(&format!("{device}/cur_state"), 0)?;
+            self.number(&format!("{device}/max_state"), 3)?;
+        }
         Ok(())
     }
 }

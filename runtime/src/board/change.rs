@@ -10,7 +10,7 @@
 //! Governors, cpuidle, power-gating masks, over-current limits and fans are never written.
 
 use super::controls::Controls;
-use super::node::{Cause, NodeError};
+use super::node::{Cause, Node, NodeError};
 use super::settings::Settings;
 use super::topology::{Topology, cpus_of};
 use super::{cpu, emc, gpu};
@@ -24,13 +24,39 @@ pub(super) enum OnError {
     KeepGoing,
 }
 
+/// Which clocks that read back differently from what was written are failures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Differences {
+    /// All of them.
+    Refuse,
+    /// A maximum that reads lower is none: the kernel took it, and shows it lowered while heat limits
+    /// the clock. On the way back to known clocks that is as good as it gets.
+    AcceptLimited,
+    /// None of them.
+    Accept,
+}
+
+impl Differences {
+    fn accept(self, error: &NodeError) -> bool {
+        let Cause::Differs { expected, got } = error.cause else {
+            return false;
+        };
+        match self {
+            Self::Refuse => false,
+            Self::AcceptLimited => {
+                matches!(error.node, Node::CpuMax(_) | Node::GpuMax) && got < expected
+            }
+            Self::Accept => true,
+        }
+    }
+}
+
 /// One change under way.
 pub(super) struct Change<'a, C> {
     controls: &'a mut C,
     topology: &'a Topology,
     on_error: OnError,
-    /// Whether a clock that reads back differently is a failure.
-    exact: bool,
+    differences: Differences,
     first_error: Option<NodeError>,
 }
 
@@ -39,13 +65,13 @@ impl<'a, C: Controls> Change<'a, C> {
         controls: &'a mut C,
         topology: &'a Topology,
         on_error: OnError,
-        exact: bool,
+        differences: Differences,
     ) -> Self {
         Self {
             controls,
             topology,
             on_error,
-            exact,
+            differences,
             first_error: None,
         }
     }
@@ -94,7 +120,7 @@ impl<'a, C: Controls> Change<'a, C> {
 
     fn note(&mut self, outcome: Result<(), NodeError>) -> Result<(), NodeError> {
         match outcome {
-            Err(error) if !self.exact && matches!(error.cause, Cause::Differs { .. }) => Ok(()),
+            Err(error) if self.differences.accept(&error) => Ok(()),
             Err(error) => {
                 self.first_error.get_or_insert(error);
                 match self.on_error {

@@ -1,6 +1,6 @@
 //! A board under control.
 
-use super::change::{Change, OnError};
+use super::change::{Change, Differences, OnError};
 use super::controls::Controls;
 use super::discover::{Found, discover};
 use super::identity::Identity;
@@ -12,7 +12,7 @@ use super::settings::{Drift, Settings};
 use super::shipped::shipped;
 use super::startup::DiscoverError;
 use super::sysfs::Sysfs;
-use super::thermal::{MilliCelsius, Zones};
+use super::thermal::{HeatLimits, MilliCelsius, Zones};
 use super::topology::{Topology, Unavailable};
 use fulcrum_plan::PowerMode;
 use fulcrum_plan::units::MilliWatt;
@@ -48,6 +48,7 @@ pub struct Jetson<C: Controls = Sysfs> {
     topology: Topology,
     rails: Rails,
     zones: Zones,
+    limits: HeatLimits,
     over_current: OverCurrent,
     options: Options,
     record: RecordFile,
@@ -174,6 +175,7 @@ impl<C: Controls> Jetson<C> {
         Ok(Self {
             rails: Rails::find(root, &identity.board),
             zones: Zones::find(root),
+            limits: HeatLimits::find(root),
             over_current: OverCurrent::find(root),
             record: RecordFile::new(root, options.state_folder.as_deref()),
             identity,
@@ -224,6 +226,12 @@ impl<C: Controls> Jetson<C> {
     #[must_use]
     pub fn temperature_max(&self) -> Option<MilliCelsius> {
         self.zones.max()
+    }
+
+    /// Whether heat limits a clock now; `None` if the board does not tell.
+    #[must_use]
+    pub fn is_heat_limited(&self) -> Option<bool> {
+        self.limits.is_active()
     }
 
     /// Over-current events since boot; `None` if the board does not count them.
@@ -360,11 +368,24 @@ impl<C: Controls> Jetson<C> {
         target: &Settings,
         previous: &mut Settings,
     ) -> Result<Settings, NodeError> {
-        let exact = !self.options.accept_other_clocks;
-        let mut change = Change::new(&mut self.controls, &self.topology, OnError::Stop, exact);
+        let differences = match self.options.accept_other_clocks {
+            true => Differences::Accept,
+            false => Differences::Refuse,
+        };
+        let mut change = Change::new(
+            &mut self.controls,
+            &self.topology,
+            OnError::Stop,
+            differences,
+        );
         change.bring_online(target)?;
         self.learn(previous)?;
-        let mut change = Change::new(&mut self.controls, &self.topology, OnError::Stop, exact);
+        let mut change = Change::new(
+            &mut self.controls,
+            &self.topology,
+            OnError::Stop,
+            differences,
+        );
         change.set_clocks(target)?;
         Settings::read(&mut self.controls, &self.topology)
     }
@@ -393,7 +414,12 @@ impl<C: Controls> Jetson<C> {
 
     /// Sets everything that can be set, and reads it back; the first failure is told at the end.
     fn set_all(&mut self, to: &Settings) -> Result<(), NodeError> {
-        let mut change = Change::new(&mut self.controls, &self.topology, OnError::KeepGoing, true);
+        let mut change = Change::new(
+            &mut self.controls,
+            &self.topology,
+            OnError::KeepGoing,
+            Differences::AcceptLimited,
+        );
         change.bring_online(to)?;
         change.set_clocks(to)?;
         change.finish()

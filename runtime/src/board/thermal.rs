@@ -1,4 +1,4 @@
-//! Thermal zones (jetson.md 1.6).
+//! Thermal zones, and whether heat limits a clock (jetson.md 1.6).
 
 use super::number;
 use super::reading::Reading;
@@ -69,5 +69,38 @@ impl Zones {
         (0..self.zones.len())
             .filter_map(|index| self.read(index))
             .max()
+    }
+}
+
+/// The cooling devices that limit clocks, open.
+#[derive(Debug)]
+pub struct HeatLimits {
+    states: Vec<Reading>,
+}
+
+impl HeatLimits {
+    /// Finds them below `root`: the kernel names them after `cpufreq` and `devfreq`. Fans do not count.
+    pub(super) fn find(root: &Path) -> Self {
+        let states = sorted_entries(&root.join("sys/class/thermal"))
+            .iter()
+            .filter(|folder| {
+                let name = read_start(&folder.join("type")).unwrap_or_default();
+                number::first_line(&name)
+                    .is_some_and(|name| name.contains("cpufreq") || name.contains("devfreq"))
+            })
+            .filter_map(|folder| Reading::open(&folder.join("cur_state")))
+            .collect();
+        Self { states }
+    }
+
+    /// Whether one of them is active; `None` if there is none, or one cannot be read.
+    #[must_use]
+    pub fn is_active(&self) -> Option<bool> {
+        if self.states.is_empty() {
+            return None;
+        }
+        self.states.iter().try_fold(false, |active, state| {
+            Some(active | (state.unsigned()? > 0))
+        })
     }
 }
