@@ -108,7 +108,12 @@ fn plans(seeds: &Seeds) -> io::Result<()> {
     let other = workload("resnet50", &[2, 8]);
     for (name, board, train, infer) in [
         ("training", "orin-agx", train(), &[][..]),
-        ("both", "orin-nano-8", train(), std::slice::from_ref(&urgent)),
+        (
+            "both",
+            "orin-nano-8",
+            train(),
+            std::slice::from_ref(&urgent),
+        ),
         ("two", "agx-xavier", None, &[urgent.clone(), other][..]),
     ] {
         let board = shipped().iter().find(|shipped| shipped.name == board);
@@ -145,15 +150,22 @@ fn messages(seeds: &Seeds) -> io::Result<()> {
     let hello = Hello {
         board: board.name.clone(),
         module: "p3701-0005".try_into().expect("a short name"),
-        l4t: Some(L4t { major: 36, minor: 4, patch: 3 }),
+        l4t: Some(L4t {
+            major: 36,
+            minor: 4,
+            patch: 3,
+        }),
         cores: board.cores,
         cpu_khz: board.cpu_khz.clone(),
         gpu_khz: board.gpu_khz.first().cloned().unwrap_or_default(),
         emc_khz: board.emc_khz.clone(),
         counts_over_current: true,
-        offers: [Offer { role: Role::Infer, workload: workload("mobilenetv3", &[1, 4]) }]
-            .into_iter()
-            .collect(),
+        offers: [Offer {
+            role: Role::Infer,
+            workload: workload("mobilenetv3", &[1, 4]),
+        }]
+        .into_iter()
+        .collect(),
     };
     let measured = Measured {
         number: 3,
@@ -169,8 +181,17 @@ fn messages(seeds: &Seeds) -> io::Result<()> {
         warm_up: 5,
         settled: true,
     };
-    let progress = Progress { number: 3, stage: Stage::Measure, minibatches: 12, left_ms: 4_000 };
-    let no = No { number: 3, reason: Reason::Clocks, text: text("policy0/scaling_max_freq: EBUSY") };
+    let progress = Progress {
+        number: 3,
+        stage: Stage::Measure,
+        minibatches: 12,
+        left_ms: 4_000,
+    };
+    let no = No {
+        number: 3,
+        reason: Reason::Clocks,
+        text: text("policy0/scaling_max_freq: EBUSY"),
+    };
     message(seeds, "ask-hello", &Request::Hello)?;
     message(seeds, "ask-profile", &Request::Profile(order))?;
     message(seeds, "hello", &Response::Hello(hello))?;
@@ -182,7 +203,11 @@ fn messages(seeds: &Seeds) -> io::Result<()> {
 fn samples(seeds: &Seeds) -> io::Result<()> {
     let (count, elements, classes) = (3u32, 2u32, 10u32);
     let mut header = b"FREC\x01\x00\x01\x00".to_vec();
-    header.extend([count, elements, classes].iter().flat_map(|field| field.to_le_bytes()));
+    header.extend(
+        [count, elements, classes]
+            .iter()
+            .flat_map(|field| field.to_le_bytes()),
+    );
     let records = (0..count).map(|record| {
         let mut bytes = i64::from(record).to_le_bytes().to_vec();
         bytes.extend([0.5f32, -1.0].iter().flat_map(|value| value.to_le_bytes()));

@@ -12,7 +12,10 @@ const HEADER_BODY: usize = 20;
 fn repaired(bytes: &[u8]) -> Option<Vec<u8>> {
     let (header, mut rest) = bytes.split_at_checked(HEADER_BODY)?;
     let elements = u32::from_le_bytes(*header.get(12..)?.first_chunk()?);
-    let body = usize::try_from(elements).ok()?.checked_mul(4)?.checked_add(8)?;
+    let body = usize::try_from(elements)
+        .ok()?
+        .checked_mul(4)?
+        .checked_add(8)?;
     let mut file = with_checksum(header);
     while let Some((record, after)) = rest.split_at_checked(body) {
         file.extend(with_checksum(record));
