@@ -7,7 +7,7 @@ use crate::offer;
 use crate::pool::Pool;
 use crate::profile::journal::Header;
 use crate::profile::{ProfileError, ProfileSource, UnknownWorkload, find_workload};
-use crate::search::{self, Goal, Kind, NeedsGoal, Strategy};
+use crate::search::{self, Goal, Kind, NeedsGoal, Strategy, gmd};
 use crate::space::Grid;
 use crate::workload::{Role, Task, TaskError, Workload};
 use crc::{CRC_32_ISO_HDLC, Crc};
@@ -156,7 +156,14 @@ pub fn make(
 
     let most = runs_max.unwrap_or(usize::MAX);
     let mut bench = Bench::new(source, &task, &modes, most, on_profile);
-    let end = search::run(&request.strategy, &mut bench, request.seed, goal.as_ref())?;
+    let mut memory = gmd::Memory::default();
+    let end = search::run(
+        &request.strategy,
+        &mut bench,
+        request.seed,
+        goal.as_ref(),
+        &mut memory,
+    )?;
     let ending = match end {
         Ok(()) => Ending::Finished,
         Err(Stop::Spent) => Ending::Spent,

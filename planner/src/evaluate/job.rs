@@ -9,6 +9,7 @@ use crate::bench::Bench;
 use crate::demand::Load;
 use crate::pool::Pool;
 use crate::profile::{Measurement, ProfileSource, Run};
+use crate::search::gmd::Memory;
 use crate::search::{self, Goal, Kind, Strategy, nn};
 use fulcrum_plan::Cell;
 use fulcrum_plan::problem::Demand;
@@ -34,8 +35,14 @@ pub(super) struct Outcome {
     pub(super) seconds: f64,
 }
 
-/// Answers by load, then by power.
-type Answers = Vec<Vec<Option<Answer>>>;
+/// Answers by load, then by power; nothing for a load that was left out.
+type Answers = Vec<Option<Vec<Option<Answer>>>>;
+
+/// A search for one demand is run for every seventh load where there are many: seven is prime to the
+/// number of rates and of latency budgets of every grid, so that all of both occur.
+const LOAD_STRIDE: usize = 7;
+/// Loads up to which none is left out.
+const LOADS_MAX: usize = 30;
 
 /// Runs one job.
 pub(super) fn run<S: ProfileSource + Clone + Sync>(
@@ -48,7 +55,7 @@ pub(super) fn run<S: ProfileSource + Clone + Sync>(
     let (answers, runs, modes) = if strategy.kind.is_for_one_demand() {
         by_demand(source, case, strategy, seed)
     } else {
-        let (pool, runs) = search(source, case, strategy, seed, None);
+        let (pool, runs) = search(source, case, strategy, seed, None, &mut Memory::default());
         let modes = pool.observed_modes().len() as f64;
         let answers = match strategy.kind {
             Kind::Nn => predicted(case, &pool, seed),
@@ -70,6 +77,7 @@ fn search<S: ProfileSource + Clone>(
     strategy: &Strategy,
     seed: u64,
     goal: Option<&Goal>,
+    memory: &mut Memory,
 ) -> (Pool, usize) {
     let mut source = source.clone();
     let mut quiet = |_: usize, _: usize, _: &Run, _: &Measurement| {};
@@ -79,7 +87,7 @@ fn search<S: ProfileSource + Clone>(
     };
     let mut bench = Bench::new(&mut source, &case.task, &case.modes, most, &mut quiet);
     // A search that stops early has what it has; without a goal where one is needed it has nothing.
-    let _ = search::run(strategy, &mut bench, seed, goal);
+    let _ = search::run(strategy, &mut bench, seed, goal, memory);
     let (pool, runs, _) = bench.finish();
     (pool, runs)
 }
@@ -97,7 +105,11 @@ fn observed(case: &Case, pool: &Pool) -> Answers {
             &case.grid.powers,
         )
     };
-    case.grid.loads.iter().map(best).collect()
+    case.grid
+        .loads
+        .iter()
+        .map(|load| Some(best(load)))
+        .collect()
 }
 
 /// The best answers of what is predicted from what was observed.
@@ -114,7 +126,11 @@ fn predicted(case: &Case, pool: &Pool, seed: u64) -> Answers {
             &case.grid.powers,
         )
     };
-    case.grid.loads.iter().map(best).collect()
+    case.grid
+        .loads
+        .iter()
+        .map(|load| Some(best(load)))
+        .collect()
 }
 
 /// A search per solvable configuration; with the mean of profiles and of modes.
@@ -124,47 +140,79 @@ fn by_demand<S: ProfileSource + Clone + Sync>(
     strategy: &Strategy,
     seed: u64,
 ) -> (Answers, f64, f64) {
-    let answer = |at: usize| -> Option<(Option<Answer>, usize, usize)> {
-        let width = case.grid.powers.len();
-        let (load, power_mw) = (case.grid.loads[at / width], case.grid.powers[at % width]);
-        case.optima[at / width][at % width]?;
-        let goal = Goal {
-            problem: case.problem.formulas(),
-            demand: Demand {
-                power_mw,
-                latency_us: load.latency_us,
-                rate: load.rate,
-            },
-        };
-        let (pool, runs) = search(source, case, strategy, seed, Some(&goal));
-        let modes = pool.observed_modes();
-        let cell = |mode: usize, slot: usize| pool.cell(mode, slot);
-        let best = answer::best_by_power(
-            modes.iter().copied(),
-            cell,
-            &case.offers,
-            &load,
-            &[power_mw],
-        );
-        Some((best.first().copied().flatten(), runs, modes.len()))
-    };
-    let width = case.grid.powers.len();
-    let found: Vec<_> = (0..width * case.grid.loads.len())
+    let powers = &case.grid.powers;
+    let count = case.grid.loads.len();
+    let stride = if count > LOADS_MAX { LOAD_STRIDE } else { 1 };
+    let is_searched = |load: usize| load.is_multiple_of(stride);
+    // One memory per power budget: results do not depend on it, and it stays small.
+    let columns: Vec<Vec<Option<Found>>> = (0..powers.len())
         .into_par_iter()
-        .map(answer)
-        .collect();
-    let searches = found.iter().flatten().count().max(1) as f64;
-    let runs: usize = found.iter().flatten().map(|(_, runs, _)| runs).sum();
-    let modes: usize = found.iter().flatten().map(|(_, _, modes)| modes).sum();
-    let answers = found
-        .chunks(width)
-        .map(|row| {
-            row.iter()
-                .map(|found| found.and_then(|(answer, ..)| answer))
+        .map(|power| {
+            let mut memory = Memory::default();
+            (0..case.grid.loads.len())
+                .map(|load| {
+                    case.optima[load][power].filter(|_| is_searched(load))?;
+                    let (load, power_mw) = (case.grid.loads[load], powers[power]);
+                    Some(for_demand(
+                        source,
+                        case,
+                        strategy,
+                        seed,
+                        &load,
+                        power_mw,
+                        &mut memory,
+                    ))
+                })
                 .collect()
         })
         .collect();
+    let found = || columns.iter().flatten().flatten();
+    let searches = found().count().max(1) as f64;
+    let runs: usize = found().map(|found| found.runs).sum();
+    let modes: usize = found().map(|found| found.modes).sum();
+    let answers = (0..count)
+        .map(|load| {
+            let answer = |column: &Vec<Option<Found>>| column[load].as_ref()?.answer;
+            is_searched(load).then(|| columns.iter().map(answer).collect())
+        })
+        .collect();
     (answers, runs as f64 / searches, modes as f64 / searches)
+}
+
+/// What a search for one demand found and cost.
+struct Found {
+    answer: Option<Answer>,
+    runs: usize,
+    modes: usize,
+}
+
+fn for_demand<S: ProfileSource + Clone>(
+    source: &S,
+    case: &Case,
+    strategy: &Strategy,
+    seed: u64,
+    load: &Load,
+    power_mw: MilliWatt,
+    memory: &mut Memory,
+) -> Found {
+    let goal = Goal {
+        problem: case.problem.formulas(),
+        demand: Demand {
+            power_mw,
+            latency_us: load.latency_us,
+            rate: load.rate,
+        },
+    };
+    let (pool, runs) = search(source, case, strategy, seed, Some(&goal), memory);
+    let modes = pool.observed_modes();
+    let cell = |mode: usize, slot: usize| pool.cell(mode, slot);
+    let one = modes.iter().copied();
+    let best = answer::best_by_power(one, cell, &case.offers, load, &[power_mw]);
+    Found {
+        answer: best.first().copied().flatten(),
+        runs,
+        modes: modes.len(),
+    }
 }
 
 /// Judges answers by the true cells of the modes they chose.
@@ -172,7 +220,12 @@ fn judge(case: &Case, answers: &Answers) -> Outcome {
     let mut losses = Vec::with_capacity(case.solvable);
     let mut violations = Violations::default();
     let mut answered = 0;
+    let mut configurations = 0;
     for ((load, optima), answers) in case.grid.loads.iter().zip(&case.optima).zip(answers) {
+        let Some(answers) = answers else {
+            continue;
+        };
+        configurations += answers.len();
         for ((power, optimum), answer) in case.grid.powers.iter().zip(optima).zip(answers) {
             answered += usize::from(answer.is_some());
             let valid = answer.and_then(|answer| {
@@ -187,12 +240,15 @@ fn judge(case: &Case, answers: &Answers) -> Outcome {
     violations.answers = answered;
     let is_trace = case.problem == StudyProblem::Dynamic;
     Outcome {
-        configurations: case.grid.loads.len() * case.grid.powers.len(),
+        configurations,
         losses,
         violations,
         runs: 0.0,
         modes: 0.0,
-        switches: is_trace.then(|| trace::switches(answers)),
+        switches: is_trace
+            .then(|| answers.iter().cloned().collect::<Option<Vec<_>>>())
+            .flatten()
+            .map(|complete| trace::switches(&complete)),
         seconds: 0.0,
     }
 }

@@ -8,7 +8,8 @@
 //!
 //! Nothing is random: the seed of a search changes nothing here but the noise of a simulated board.
 
-use super::{design, propose};
+use super::design;
+use super::propose::{self, Agenda};
 use crate::bench::{Bench, Stop};
 use crate::demand::{self, DemandGrid};
 use crate::offer::{self, Offer};
@@ -18,7 +19,7 @@ use crate::surrogate::clocks::{Clocks, Cube};
 use crate::workload::Task;
 
 /// Modes of the initial design.
-const INITIAL_MODES: usize = 4;
+const INITIAL_MODES: usize = 5;
 /// A search ends when the expected gain of the best profile, averaged over demands, is below this.
 const GAIN_MIN: f64 = 2e-5;
 
@@ -35,14 +36,16 @@ pub fn run(bench: &mut Bench<'_>) -> Result<(), Stop> {
     let problem = offer::main_problem(bench.task());
     let offers = Offer::of(bench.task(), problem);
     let grid = DemandGrid::of(problem, is_heavy(bench.task(), bench.pool()));
+    let mut agenda = Agenda::new(clocks.len());
     let mut surrogate = None;
     loop {
         surrogate = Surrogate::fit(&clocks, bench.pool(), surrogate.as_ref());
         let Some(surrogate) = &surrogate else {
             return Ok(());
         };
-        let beliefs = propose::beliefs(surrogate, &clocks, bench.pool());
-        match propose::next(&beliefs, bench.pool(), &offers, &grid) {
+        let pool = bench.pool();
+        let believe = |mode: usize| propose::beliefs(surrogate, &clocks[mode], pool, mode, &offers);
+        match agenda.next(believe, pool, &offers, &grid) {
             Some(next) if next.gain > GAIN_MIN => {
                 for slot in next.slots {
                     bench.measure(next.mode, slot)?;

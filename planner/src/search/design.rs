@@ -7,10 +7,11 @@
 use crate::surrogate::clocks::Clocks;
 
 /// Places in the unit cube (cores, CPU, GPU, memory), in the order they are measured.
-const PLACES: [[f64; 4]; 9] = [
+const PLACES: [[f64; 4]; 10] = [
     [1.0, 1.0, 1.0, 1.0],
     [0.0, 0.0, 0.0, 0.0],
     [0.5, 0.6, 0.6, 1.0],
+    [1.0, 0.0, 0.7, 1.0],
     [1.0, 0.25, 1.0, 1.0],
     [1.0, 1.0, 0.35, 1.0],
     [0.0, 1.0, 0.8, 1.0],

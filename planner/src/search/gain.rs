@@ -90,20 +90,21 @@ impl Incumbents {
         }
     }
 
-    /// Adds the expected gain of an offer with believed cells to `gains`, one per demand, keeping the
-    /// larger of the two at each.
+    /// Writes the expected gain of an offer with believed cells to `gains`, one per demand, where it is
+    /// larger than what stands there; whether there was any.
     pub(super) fn gains(
         &self,
         offer: &Offer,
         serve: Option<&Prediction>,
         background: Option<&Prediction>,
         gains: &mut [f64],
-    ) {
+    ) -> bool {
         let width = self.powers_w.len();
         let fits = self.fit_probabilities(serve, background);
         let Some(first) = fits.iter().position(|&fit| fit > NEGLIGIBLE) else {
-            return;
+            return false;
         };
+        let mut any = false;
         let time = |cell: Option<&Prediction>, z: f64| {
             cell.map_or(0.0, |cell| {
                 libm::exp(cell.ln_time_ms + z * cell.ln_time_sigma)
@@ -136,8 +137,10 @@ impl Incumbents {
                 };
                 let gain = gain * fits[power];
                 gains[row + power] = gains[row + power].max(gain);
+                any |= gain > 0.0;
             }
         }
+        any
     }
 
     /// Probability of meeting each power budget. The two powers of a mode rise and fall together, so

@@ -6,25 +6,66 @@
 //! the largest expected gain at this one demand. The limit counts modes; a mode profiled again at
 //! another batch size counts again.
 
+use super::design;
 use super::goal::{Goal, Observed};
-use super::{design, propose};
+use super::propose::{self, Agenda};
 use crate::bench::{Bench, Stop};
 use crate::demand::{DemandGrid, Load};
 use crate::offer::Offer;
-use crate::surrogate::Surrogate;
+use crate::pool::Pool;
 use crate::surrogate::clocks::{Clocks, Cube};
+use crate::surrogate::{Prediction, Surrogate};
 use fulcrum_plan::select::Problem;
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// Modes of the initial design.
 const INITIAL_MODES: usize = 4;
 /// A search ends when the expected gain of the best mode is below this.
 const GAIN_MIN: f64 = 1e-4;
 
+/// What was believed after which observations: searches for many demands of one task take many of the
+/// same steps, and the same observations always lead to the same beliefs.
+#[derive(Debug, Default)]
+pub struct Memory(BTreeMap<Vec<(usize, usize)>, Arc<State>>);
+
+/// A surrogate, and its beliefs by mode, then slot.
+#[derive(Debug)]
+struct State {
+    surrogate: Surrogate,
+    beliefs: Vec<Vec<Option<Prediction>>>,
+}
+
+impl Memory {
+    fn state(
+        &mut self,
+        clocks: &[Clocks],
+        pool: &Pool,
+        offer: &Offer,
+        before: Option<&State>,
+    ) -> Option<Arc<State>> {
+        if let Some(state) = self.0.get(pool.order()) {
+            return Some(Arc::clone(state));
+        }
+        let surrogate = Surrogate::fit(clocks, pool, before.map(|state| &state.surrogate))?;
+        let believe = |(mode, clocks)| propose::beliefs(&surrogate, clocks, pool, mode, &[*offer]);
+        let beliefs = clocks.iter().enumerate().map(believe).collect();
+        let state = Arc::new(State { surrogate, beliefs });
+        self.0.insert(pool.order().to_vec(), Arc::clone(&state));
+        Some(state)
+    }
+}
+
 /// Searches an answer to `goal` with at most `modes_max` mode profiles.
 ///
 /// # Errors
 /// [`Stop`], as the bench gave it.
-pub fn run(bench: &mut Bench<'_>, goal: &Goal, modes_max: usize) -> Result<(), Stop> {
+pub fn run(
+    bench: &mut Bench<'_>,
+    goal: &Goal,
+    modes_max: usize,
+    memory: &mut Memory,
+) -> Result<(), Stop> {
     let cube = Cube::of(bench.modes());
     let clocks: Vec<Clocks> = bench.modes().iter().map(|mode| cube.clocks(mode)).collect();
     let mut offers = Offer::of(bench.task(), goal.problem);
@@ -36,7 +77,7 @@ pub fn run(bench: &mut Bench<'_>, goal: &Goal, modes_max: usize) -> Result<(), S
         if window_is_late(&offer, goal) {
             continue;
         }
-        let is_solved = at_offer(bench, goal, &clocks, &offer, &mut left)?;
+        let is_solved = at_offer(bench, goal, &clocks, &offer, &mut left, memory)?;
         if is_solved || left == 0 {
             break;
         }
@@ -73,6 +114,7 @@ fn at_offer(
     clocks: &[Clocks],
     offer: &Offer,
     left: &mut usize,
+    memory: &mut Memory,
 ) -> Result<bool, Stop> {
     let mut solved = false;
     for (at, mode) in design::initial(clocks, INITIAL_MODES)
@@ -93,14 +135,15 @@ fn at_offer(
             rate: goal.demand.rate,
         }],
     };
-    let mut surrogate = None;
+    let mut agenda = Agenda::new(clocks.len());
+    let mut state: Option<Arc<State>> = None;
     while *left > 0 {
-        surrogate = Surrogate::fit(clocks, bench.pool(), surrogate.as_ref());
-        let Some(surrogate) = &surrogate else {
+        state = memory.state(clocks, bench.pool(), offer, state.as_deref());
+        let Some(state) = &state else {
             break;
         };
-        let beliefs = propose::beliefs(surrogate, clocks, bench.pool());
-        let Some(next) = propose::next(&beliefs, bench.pool(), &[*offer], &grid) else {
+        let believe = |mode: usize| state.beliefs[mode].clone();
+        let Some(next) = agenda.next(believe, bench.pool(), &[*offer], &grid) else {
             break;
         };
         if next.gain < GAIN_MIN {

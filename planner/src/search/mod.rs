@@ -180,7 +180,7 @@ impl std::fmt::Display for Strategy {
 pub struct NeedsGoal(pub &'static str);
 
 /// Runs a search to its end or to the bench's limit. `limit` is the strategy's own, in its own unit;
-/// `goal` is for searches that answer one demand.
+/// `goal` is for searches that answer one demand, `memory` for many of them on one task.
 ///
 /// # Errors
 /// [`NeedsGoal`] without a goal; within, [`Stop`], as the bench gave it.
@@ -189,6 +189,7 @@ pub fn run(
     bench: &mut Bench<'_>,
     seed: u64,
     goal: Option<&Goal>,
+    memory: &mut gmd::Memory,
 ) -> Result<Result<(), Stop>, NeedsGoal> {
     let goal = || goal.ok_or(NeedsGoal(strategy.kind.name()));
     let modes_max = strategy.limit.map_or(usize::MAX, |limit| limit as usize);
@@ -197,7 +198,7 @@ pub fn run(
         Kind::Random | Kind::Nn => random::run(bench, seed),
         Kind::Maxn => maxn::run(bench),
         Kind::Exhaustive => exhaustive::run(bench),
-        Kind::Gmd => gmd::run(bench, goal()?, modes_max),
+        Kind::Gmd => gmd::run(bench, goal()?, modes_max, memory),
         Kind::GmdPaper => gmd_paper::run(bench, goal()?, modes_max),
         Kind::Bs => bs::run(bench, goal()?, modes_max),
     })

@@ -42,50 +42,94 @@ fn incumbents(pool: &Pool, offers: &[Offer], grid: &DemandGrid) -> Incumbents {
     incumbents
 }
 
-/// What is known or believed of every cell, by mode, then slot; `None` for cells that are barred.
+/// What is known or believed of the cells of a mode, by slot; `None` for what is barred, and for slots
+/// that no offer needs or no sample was taken of.
 pub(super) fn beliefs(
     surrogate: &Surrogate,
-    clocks: &[Clocks],
+    clocks: &Clocks,
     pool: &Pool,
+    mode: usize,
+    offers: &[Offer],
 ) -> Vec<Option<Prediction>> {
-    let slots = pool.slot_count();
-    (0..clocks.len() * slots)
-        .into_par_iter()
-        .map(|at| {
-            let (mode, slot) = (at / slots, at % slots);
-            match pool.observation(mode, slot) {
-                Observation::Barred => None,
-                Observation::Seen(cell) => Some(Prediction::certain(&cell)),
-                Observation::Unknown => surrogate.predict(&clocks[mode], slot),
-            }
-        })
+    let is_needed = |slot: usize| offers.iter().any(|offer| offer.slots().any(|s| s == slot));
+    let belief = |slot: usize| match pool.observation(mode, slot) {
+        Observation::Barred => None,
+        Observation::Seen(cell) => Some(Prediction::certain(&cell)),
+        Observation::Unknown => surrogate.predict(clocks, slot),
+    };
+    (0..pool.slot_count())
+        .map(|slot| is_needed(slot).then(|| belief(slot)).flatten())
         .collect()
 }
 
-/// The next mode and its slots to measure: the largest expected gain per profile; ties: the smaller
-/// mode.
-pub(super) fn next(
-    beliefs: &[Option<Prediction>],
-    pool: &Pool,
-    offers: &[Offer],
-    grid: &DemandGrid,
-) -> Option<Proposal> {
-    let incumbents = incumbents(pool, offers, grid);
-    let slots = pool.slot_count();
-    let proposals: Vec<Option<Proposal>> = (0..pool.mode_count())
-        .into_par_iter()
-        .map(|mode| {
-            let beliefs = &beliefs[mode * slots..(mode + 1) * slots];
-            best_slots(beliefs, pool, mode, offers, &incumbents)
-        })
-        .collect();
-    let mut best: Option<Proposal> = None;
-    for proposal in proposals.into_iter().flatten() {
-        if best.as_ref().is_none_or(|best| proposal.gain > best.gain) {
-            best = Some(proposal);
+/// Modes that are looked at together.
+const CHUNK: usize = 64;
+/// Every so many proposals all modes are looked at.
+const REFRESH: usize = 8;
+
+/// Finds the next profiles without looking at every mode each time.
+///
+/// The more is observed the less there is to gain, so the gain that a mode had when it was last looked
+/// at is nearly an upper bound, and modes are looked at in the order of their bounds until no bound is
+/// above the best gain found (lazy greedy: Minoux, 1978, DOI 10.1007/BFb0006528). A belief that changed
+/// may break a bound: so now and then every mode is looked at again.
+#[derive(Clone, Debug)]
+pub(super) struct Agenda {
+    bounds: Vec<f64>,
+    age: usize,
+}
+
+impl Agenda {
+    /// An agenda for a number of modes.
+    pub(super) fn new(modes: usize) -> Self {
+        Self {
+            bounds: vec![f64::INFINITY; modes],
+            age: 0,
         }
     }
-    best
+
+    /// The mode and its slots with the largest expected gain per profile; ties: the smaller mode.
+    /// `believe` gives the beliefs of a mode, by slot.
+    pub(super) fn next(
+        &mut self,
+        believe: impl Fn(usize) -> Vec<Option<Prediction>> + Sync,
+        pool: &Pool,
+        offers: &[Offer],
+        grid: &DemandGrid,
+    ) -> Option<Proposal> {
+        if self.age.is_multiple_of(REFRESH) {
+            self.bounds.fill(f64::INFINITY);
+        }
+        self.age += 1;
+        let incumbents = incumbents(pool, offers, grid);
+        let mut order: Vec<usize> = (0..self.bounds.len()).collect();
+        order.sort_by(|&a, &b| self.bounds[b].total_cmp(&self.bounds[a]).then(a.cmp(&b)));
+        let mut best: Option<Proposal> = None;
+        for chunk in order.chunks(CHUNK) {
+            let bound = chunk.first().map_or(0.0, |&mode| self.bounds[mode]);
+            if best.as_ref().is_some_and(|best| best.gain > bound) {
+                break;
+            }
+            let proposals: Vec<Option<Proposal>> = chunk
+                .par_iter()
+                .map(|&mode| best_slots(&believe(mode), pool, mode, offers, &incumbents))
+                .collect();
+            for (&mode, proposal) in chunk.iter().zip(proposals) {
+                self.bounds[mode] = proposal.as_ref().map_or(0.0, |proposal| proposal.gain);
+                let Some(proposal) = proposal else {
+                    continue;
+                };
+                let is_better = best.as_ref().is_none_or(|best| {
+                    proposal.gain > best.gain
+                        || (proposal.gain == best.gain && proposal.mode < best.mode)
+                });
+                if is_better {
+                    best = Some(proposal);
+                }
+            }
+        }
+        best
+    }
 }
 
 /// An offer's gain at every demand, and the slots that are missing for it.
@@ -111,8 +155,9 @@ fn best_slots(
         }
         let of = |part: Option<Part>| part.and_then(|part| beliefs[part.slot].as_ref());
         let mut gains = vec![0.0; incumbents.len()];
-        incumbents.gains(offer, of(offer.serve), of(offer.background), &mut gains);
-        open.push(Open { missing, gains });
+        if incumbents.gains(offer, of(offer.serve), of(offer.background), &mut gains) {
+            open.push(Open { missing, gains });
+        }
     }
     let mut slots: Vec<usize> = Vec::new();
     let mut together = vec![0.0; incumbents.len()];

@@ -9,12 +9,13 @@ use super::clocks::{Clocks, Point};
 use super::gp::{Kernel, Process, matern52};
 use super::roofline::Shares;
 
-const FEATURES: usize = 9;
+const FEATURES: usize = 12;
 /// Standard deviation of each coefficient over boards and workloads, in W per unit of the feature:
-/// constant, memory clock, GPU, busy GPU, busy memory, CPU, busy CPU, GPU voltage, starved GPU.
-const COEFFICIENT: [f64; FEATURES] = [12.0, 0.8, 2.0, 5.0, 6.0, 0.06, 2.3, 2.8, 2.0];
+/// constant, memory clock, GPU, busy GPU, busy memory, CPU, busy CPU, GPU voltage; then GPU and memory
+/// while a slow CPU starves them, twice.
+const COEFFICIENT: [f64; FEATURES] = [12.0, 0.8, 2.0, 5.0, 6.0, 0.06, 2.3, 2.8, 6.0, 6.0, 2.0, 2.0];
 /// Share of a coefficient's deviation that is a slot's own.
-const OWN: [f64; FEATURES] = [0.08, 0.3, 0.3, 0.6, 0.6, 0.3, 0.6, 0.3, 0.8];
+const OWN: [f64; FEATURES] = [0.08, 0.3, 0.3, 0.6, 0.6, 0.3, 0.6, 0.3, 0.7, 0.7, 0.7, 0.7];
 /// Length scales of the residual in the unit cube: cores, CPU, GPU, memory.
 const LENGTH: Point = [1.5, 0.5, 0.5, 0.5];
 /// Standard deviation in W of the residual that all workloads share, and of a slot's own.
@@ -23,12 +24,12 @@ const OWN_W: f64 = 0.7;
 /// What the noise may be in W, and in W of busy GPU where GPU and CPU clock are balanced; the
 /// likelihood chooses.
 const NOISES_W: [f64; 2] = [0.12, 0.3];
-const NOISES_GPU: [f64; 4] = [0.0, 0.15, 0.4, 0.8];
+const NOISES_GPU: [f64; 5] = [0.0, 0.2, 0.6, 1.4, 3.0];
 /// How fast the GPU's noise grows with the lead of its clock.
 const NOISE_GROWTH: f64 = 0.8;
-/// Lead of the GPU clock at which half of the starved GPU's power is missing, and the width of the
-/// transition.
-const STARVED_LEAD: f64 = 0.75;
+/// Leads of the GPU clock at which half of the starved power is missing, and the width of the
+/// transition. Where a CPU starves its GPU depends on the workload; two places span it.
+const STARVED_LEADS: [f64; 2] = [0.4, 1.0];
 const STARVED_WIDTH: f64 = 0.2;
 
 /// Exponents and limits of the voltage curves (fulcrum.md section 9).
@@ -62,18 +63,23 @@ impl Input {
         let cpu = clocks.cores * clocks.cpu_ghz * vc2;
         let busy = |ms: f64| (ms / shares.total_ms).min(1.0);
         let busy_gpu = busy(shares.gpu_ms) * gpu;
-        let starved = 1.0 / (1.0 + libm::exp((STARVED_LEAD - clocks.gpu_lead) / STARVED_WIDTH));
+        let busy_memory = busy(shares.memory_ms) * clocks.emc_ghz;
+        let [early, late] = STARVED_LEADS
+            .map(|lead| 1.0 / (1.0 + libm::exp((lead - clocks.gpu_lead) / STARVED_WIDTH)));
         Self {
             features: [
                 1.0,
                 clocks.emc_ghz,
                 gpu,
                 busy_gpu,
-                busy(shares.memory_ms) * clocks.emc_ghz,
+                busy_memory,
                 cpu,
                 (shares.host_ms / shares.total_ms / clocks.cores).min(1.0) * cpu,
                 vg2,
-                starved * busy_gpu,
+                early * busy_gpu,
+                late * busy_gpu,
+                early * busy_memory,
+                late * busy_memory,
             ],
             point: clocks.point,
             slot,
