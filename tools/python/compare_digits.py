@@ -40,6 +40,7 @@ def network(theta):
 
 
 def main():
+    torch.set_num_threads(1)
     digits = load_digits()
     order = np.random.default_rng(0).permutation(len(digits.target))
     images = (digits.images[order, None] / 16).astype(np.float32)

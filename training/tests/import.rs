@@ -1,0 +1,313 @@
+//! Forward models as exporters write them, opsets 13 to 22. Method: a step with the mean squared error, whose
+//! target is the output worked out by hand, has a loss of zero.
+
+use fulcrum_training::evaluator::{Array, run_model};
+use fulcrum_training::onnx::proto::{ModelProto, StringStringEntryProto};
+use fulcrum_training::onnx::{
+    Attribute, Attributes, Data, Dimension, Element, Model, Node, Tensor, ValueInfo,
+};
+use fulcrum_training::{BuildError, Loss, Optimizer, Options, TrainStep, build};
+use prost::Message;
+use std::collections::BTreeMap;
+
+fn node(operator: &str, inputs: &[&str], outputs: &[&str], attributes: Attributes) -> Node {
+    Node {
+        name: outputs[0].to_owned(),
+        operator: operator.to_owned(),
+        domain: String::new(),
+        inputs: inputs.iter().map(|name| (*name).to_owned()).collect(),
+        outputs: outputs.iter().map(|name| (*name).to_owned()).collect(),
+        attributes,
+    }
+}
+
+fn floats(shape: &[usize], values: &[f32]) -> Tensor {
+    Tensor::new(shape.to_vec(), Data::F32(values.to_vec())).unwrap()
+}
+
+fn counted(shape: &[usize]) -> Vec<f32> {
+    (0..shape.iter().product::<usize>())
+        .map(|i| i as f32 - 3.0)
+        .collect()
+}
+
+/// A model of `nodes` behind `scaled = x · w`, with `w` = 1: something is always there to train.
+fn model(opset: i64, shape: &[usize], constants: Vec<(&str, Tensor)>, nodes: Vec<Node>) -> Model {
+    let mut all = vec![node("Mul", &["x", "w"], &["scaled"], Attributes::new())];
+    all.extend(nodes);
+    let mut initializers = vec![("w".to_owned(), floats(&[1], &[1.0]))];
+    initializers.extend(
+        constants
+            .into_iter()
+            .map(|(name, tensor)| (name.to_owned(), tensor)),
+    );
+    let info = |name: &str, shape| ValueInfo {
+        name: name.to_owned(),
+        element: Element::F32,
+        shape,
+    };
+    let mut dimensions: Vec<Dimension> = shape.iter().map(|size| Dimension::Fixed(*size)).collect();
+    dimensions[0] = Dimension::Symbol("N".to_owned());
+    Model {
+        name: "exported".to_owned(),
+        opset,
+        inputs: vec![info("x", Some(dimensions))],
+        outputs: vec![info(&all.last().unwrap().outputs[0], None)],
+        initializers,
+        nodes: all,
+    }
+}
+
+fn step(model: &Model, batch: usize) -> TrainStep {
+    let options = Options::new(Loss::MeanSquaredError, Optimizer::Sgd, batch);
+    build(model, &options).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// The output of a model for `x` counted from −3 is `expected`.
+fn gives(model: &Model, shape: &[usize], expected: &[f32]) {
+    let made = step(model, shape[0]);
+    let array = |shape: &[usize], values: &[f32]| {
+        let values = values.iter().map(|value| f64::from(*value)).collect();
+        Array::new(Element::F32, shape, values)
+    };
+    let y = made
+        .step
+        .inputs
+        .iter()
+        .find(|input| input.name == "y")
+        .unwrap();
+    let y: Vec<usize> = y
+        .shape
+        .iter()
+        .flatten()
+        .map(|dimension| match dimension {
+            Dimension::Fixed(size) => *size,
+            Dimension::Symbol(symbol) => panic!("a step has no symbol {symbol}"),
+        })
+        .collect();
+    let inputs = BTreeMap::from([
+        ("x", array(shape, &counted(shape))),
+        ("y", array(&y, expected)),
+        ("lr", array(&[], &[0.0])),
+        (
+            "theta",
+            array(
+                &[made.parameters.initial().len()],
+                made.parameters.initial(),
+            ),
+        ),
+        (
+            "state",
+            array(&[made.state.initial().len()], made.state.initial()),
+        ),
+    ]);
+    let loss = run_model(&made.step, &inputs).unwrap()["loss"].data[0];
+    assert!(loss < 1e-12, "the loss is {loss}");
+}
+
+#[test]
+fn a_mean_takes_its_axes_from_an_attribute_up_to_opset_17_and_from_an_input_after() {
+    let axes = Attributes::new().ints("axes", &[1]).int("keepdims", 0);
+    let old = model(
+        13,
+        &[2, 3],
+        vec![],
+        vec![node("ReduceMean", &["scaled"], &["y"], axes)],
+    );
+    let keep = Attributes::new().int("keepdims", 0);
+    let new = vec![node("ReduceMean", &["scaled", "axes"], &["y"], keep)];
+    let new = model(18, &[2, 3], vec![("axes", Tensor::integers(&[1]))], new);
+    for model in [old, new] {
+        gives(&model, &[2, 3], &[-2.0, 1.0]);
+    }
+}
+
+#[test]
+fn a_split_without_lengths_is_into_equal_parts_the_last_one_smaller() {
+    let attributes = Attributes::new().int("axis", 1).int("num_outputs", 2);
+    let nodes = vec![
+        node("Split", &["scaled"], &["first", "second"], attributes),
+        node("Identity", &["second"], &["y"], Attributes::new()),
+    ];
+    gives(&model(18, &[1, 5], vec![], nodes), &[1, 5], &[0.0, 1.0]);
+}
+
+#[test]
+fn a_pad_may_name_its_axes() {
+    let constants = vec![
+        ("pads", Tensor::integers(&[1, 0])),
+        ("axes", Tensor::integers(&[-1])),
+    ];
+    let nodes = vec![node(
+        "Pad",
+        &["scaled", "pads", "", "axes"],
+        &["y"],
+        Attributes::new(),
+    )];
+    gives(
+        &model(18, &[1, 2], constants, nodes),
+        &[1, 2],
+        &[0.0, -3.0, -2.0],
+    );
+}
+
+#[test]
+fn nearest_upsampling_by_scales_repeats_elements() {
+    let constants = vec![("scales", floats(&[3], &[1.0, 1.0, 2.0]))];
+    let nodes = vec![node(
+        "Resize",
+        &["scaled", "", "scales"],
+        &["y"],
+        Attributes::new(),
+    )];
+    let model = model(19, &[1, 1, 2], constants, nodes);
+    gives(&model, &[1, 1, 2], &[-3.0, -3.0, -2.0, -2.0]);
+}
+
+#[test]
+fn same_padding_is_worked_out() {
+    let constants = vec![("kernel", floats(&[1, 1, 2], &[1.0, 10.0]))];
+    let attributes = Attributes::new().string("auto_pad", "SAME_UPPER");
+    let nodes = vec![node("Conv", &["scaled", "kernel"], &["y"], attributes)];
+    gives(
+        &model(13, &[1, 1, 3], constants, nodes),
+        &[1, 1, 3],
+        &[-23.0, -12.0, -1.0],
+    );
+}
+
+#[test]
+fn shapes_written_as_arithmetic_are_computed() {
+    // x.view(x.size(0), -1), as PyTorch writes it.
+    let value = |values: &[i64]| {
+        Attributes::new().with("value", Attribute::Tensor(Tensor::integers(values)))
+    };
+    let scalar = Tensor::new(vec![], Data::I64(vec![0])).unwrap();
+    let scalar = Attributes::new().with("value", Attribute::Tensor(scalar));
+    let nodes = vec![
+        node("Shape", &["scaled"], &["shape"], Attributes::new()),
+        node("Constant", &[], &["zero"], scalar),
+        node("Gather", &["shape", "zero"], &["size"], Attributes::new()),
+        node("Constant", &[], &["first"], value(&[0])),
+        node(
+            "Unsqueeze",
+            &["size", "first"],
+            &["rows"],
+            Attributes::new(),
+        ),
+        node("Constant", &[], &["rest"], value(&[-1])),
+        node(
+            "Concat",
+            &["rows", "rest"],
+            &["target"],
+            Attributes::new().int("axis", 0),
+        ),
+        node("Reshape", &["scaled", "target"], &["y"], Attributes::new()),
+    ];
+    let model = model(13, &[2, 2, 2], vec![], nodes);
+    gives(&model, &[2, 2, 2], &counted(&[8]));
+    // Nothing of the arithmetic is left.
+    let made = step(&model, 2).step;
+    assert!(
+        made.nodes
+            .iter()
+            .all(|node| !["Shape", "Gather"].contains(&node.operator.as_str()))
+    );
+}
+
+#[test]
+fn an_initializer_under_two_names_is_one_parameter() {
+    let constants = vec![("weight", floats(&[2, 2], &[1.0, 2.0, 0.0, 1.0]))];
+    let nodes = vec![
+        node("Identity", &["weight"], &["tied"], Attributes::new()),
+        node(
+            "MatMul",
+            &["scaled", "weight"],
+            &["once"],
+            Attributes::new(),
+        ),
+        node("MatMul", &["once", "tied"], &["y"], Attributes::new()),
+    ];
+    let model = model(17, &[1, 2], constants, nodes);
+    gives(&model, &[1, 2], &[-3.0, -14.0]);
+    let names: Vec<String> = step(&model, 1)
+        .parameters
+        .entries()
+        .iter()
+        .map(|entry| entry.name.clone())
+        .collect();
+    assert_eq!(names, ["w", "weight"]);
+}
+
+#[test]
+fn a_dimension_without_a_size_is_refused_with_the_option_that_gives_it() {
+    let mut model = model(17, &[1, 2], vec![], vec![]);
+    let shape = model.inputs[0].shape.as_mut().unwrap();
+    shape[1] = Dimension::Symbol("time".to_owned());
+    let mut options = Options::new(Loss::MeanSquaredError, Optimizer::Sgd, 3);
+    let error = build(&model, &options).unwrap_err();
+    assert!(matches!(error, BuildError::Interface { .. }), "{error}");
+    assert!(error.to_string().contains("--dimension time=N"), "{error}");
+    options.dimensions.insert("time".to_owned(), 5);
+    let made = build(&model, &options).unwrap();
+    let shape = [Dimension::Fixed(3), Dimension::Fixed(5)];
+    assert_eq!(made.step.inputs[0].shape.as_deref(), Some(shape.as_slice()));
+}
+
+#[test]
+fn a_parameter_the_loss_does_not_depend_on_is_refused_by_name() {
+    let constants = vec![("unused", floats(&[2], &[0.0, 0.0]))];
+    let mut model = model(17, &[1, 2], constants, vec![]);
+    model.nodes.push(node(
+        "Add",
+        &["scaled", "unused"],
+        &["other"],
+        Attributes::new(),
+    ));
+    let options = Options::new(Loss::MeanSquaredError, Optimizer::Sgd, 1);
+    let error = build(&model, &options).unwrap_err();
+    assert!(
+        matches!(&error, BuildError::NoGradient { parameter } if parameter == "unused"),
+        "{error}"
+    );
+}
+
+#[test]
+fn external_data_is_read_from_the_models_folder_and_from_nowhere_else() {
+    let folder = std::env::temp_dir().join(format!("fulcrum-external-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let expected = model(17, &[1, 2], vec![("b", floats(&[2], &[0.5, -4.0]))], vec![]);
+    let written = |location: &str, offset: u64| {
+        let mut proto = ModelProto::decode(expected.encode(&[]).as_slice()).unwrap();
+        let tensor = &mut proto.graph.as_mut().unwrap().initializer[1];
+        tensor.raw_data = None;
+        tensor.data_location = Some(1);
+        let entries = [
+            ("location", location.to_owned()),
+            ("offset", offset.to_string()),
+            ("length", "8".to_owned()),
+        ];
+        tensor.external_data = entries
+            .map(|(key, value)| StringStringEntryProto {
+                key: Some(key.to_owned()),
+                value: Some(value),
+            })
+            .to_vec();
+        proto.encode_to_vec()
+    };
+    let mut bytes = vec![0xff; 4];
+    bytes.extend([0.5_f32, -4.0].iter().flat_map(|value| value.to_le_bytes()));
+    std::fs::write(folder.join("weights.bin"), bytes).unwrap();
+
+    let read = Model::decode(&written("weights.bin", 4), Some(&folder)).unwrap();
+    assert_eq!(read, expected);
+    let short = Model::decode(&written("weights.bin", 8), Some(&folder))
+        .unwrap_err()
+        .to_string();
+    assert!(short.contains("'b'"), "{short}");
+    let outside = Model::decode(&written("../weights.bin", 4), Some(&folder))
+        .unwrap_err()
+        .to_string();
+    assert!(outside.contains("outside"), "{outside}");
+    std::fs::remove_dir_all(&folder).unwrap();
+}
