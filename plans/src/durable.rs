@@ -31,6 +31,26 @@ pub fn replace_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
     written
 }
 
+/// Removes what [`replace_file`] left beside `path` in processes that were killed. Does what it can: a
+/// file that stays takes room and does no harm.
+pub fn remove_leftovers(path: &Path) {
+    let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
+        return;
+    };
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let found = entry.file_name();
+        let process = found
+            .to_str()
+            .zip(name.to_str())
+            .and_then(|(found, name)| found.strip_prefix(name)?.strip_prefix('.'))
+            .and_then(|rest| rest.strip_suffix(".new")?.parse::<u32>().ok());
+        let is_alive = |id: u32| Path::new("/proc").join(std::format!("{id}")).exists();
+        if process.is_some_and(|id| !is_alive(id)) {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
+
 /// Reads a file, at most one byte more than `limit`: enough for a decoder to say that it is too long.
 ///
 /// # Errors

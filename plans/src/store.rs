@@ -14,7 +14,7 @@
 //! Both sides use this module: `fulcrum flash` and `fulcrumd`.
 
 use crate::board::Board;
-use crate::durable::{read_limited, replace_file};
+use crate::durable::{read_limited, remove_leftovers, replace_file};
 use crate::table::PlanTable;
 use crate::wire::{self, DecodeError};
 use std::fmt;
@@ -266,6 +266,13 @@ impl Store {
                 .is_ok_and(|found| found == bytes)
         {
             return Ok(Flashed::Already(pointer.slot));
+        }
+        for path in [
+            self.slot_path(Slot::A),
+            self.slot_path(Slot::B),
+            self.pointer_path(),
+        ] {
+            remove_leftovers(&path);
         }
         let path = self.slot_path(target);
         replace_file(&path, bytes).map_err(|error| StoreError::Io(path.clone(), error))?;

@@ -25,8 +25,16 @@ fn a_step_is_written_with_its_companions() {
     let out = folder.path().join("train.onnx");
     let options = "--loss cross-entropy --optimizer adam --batch 8 --freeze ^conv";
     let said = train_step(&shipped("model.onnx"), options, &out).expect(0);
-    for name in ["train.onnx", "train.infer.onnx", "train.params", "train.json"] {
-        assert!(fs::metadata(folder.path().join(name)).unwrap().len() > 0, "{name}");
+    for name in [
+        "train.onnx",
+        "train.infer.onnx",
+        "train.params",
+        "train.json",
+    ] {
+        assert!(
+            fs::metadata(folder.path().join(name)).unwrap().len() > 0,
+            "{name}"
+        );
         assert!(said.contains(name), "{said}");
     }
 }

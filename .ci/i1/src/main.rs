@@ -6,18 +6,21 @@
 //! the crate graph, so whatever links cannot allocate.
 //!
 //! What it covers: everything reachable from [`fulcrum_plan::board::decode_all`],
-//! [`fulcrum_plan::wire::decode`], [`fulcrum_plan::wire::encode`] and [`fulcrum_plan::select::select`] on
-//! inputs the compiler knows nothing about. What it does not: formatting an error for people, `std`, and
-//! the depth of the stack.
+//! [`fulcrum_plan::wire::decode`], [`fulcrum_plan::wire::encode`], [`fulcrum_plan::select::select`], and
+//! receiving every message of [`fulcrum_plan::link`], on inputs the compiler knows nothing about. What it
+//! does not: sending a message (postcard's COBS writer indexes into what it has written, which it has, but
+//! the compiler cannot know), formatting an error for people, `std`, and the depth of the stack.
 #![no_std]
 #![no_main]
 
 use core::hint::black_box;
 use core::panic::PanicInfo;
+use fulcrum_plan::link::{Receiver, Request, Response};
 use fulcrum_plan::problem::Demand;
 use fulcrum_plan::select::{Problem, select};
 use fulcrum_plan::units::{MicroSec, MilliRps, MilliWatt};
 use fulcrum_plan::{board, wire};
+use serde::de::DeserializeOwned;
 
 unsafe extern "C" {
     /// Defined nowhere.
@@ -67,9 +70,19 @@ fn decode_check_and_select() -> Option<()> {
     Some(())
 }
 
+/// Receives a stream as messages of `T`.
+fn receive<T: DeserializeOwned>() {
+    let mut receiver = Receiver::<T>::default();
+    for byte in unknown(&PLAN) {
+        black_box(receiver.push(*byte));
+    }
+}
+
 /// Where a linker for bare metal looks for a program's first instruction.
 #[unsafe(no_mangle)]
 pub extern "C" fn _start() -> ! {
     black_box(decode_check_and_select());
+    receive::<Request>();
+    receive::<Response>();
     loop {}
 }

@@ -136,7 +136,7 @@ impl Records {
     /// Reads and checks a file.
     ///
     /// # Errors
-    /// When it cannot be read or is not exactly what the format says; a damaged record is named.
+    /// When it cannot be read, or [`Self::decode`] refuses it.
     pub fn open(path: &Path) -> Result<Self, DataError> {
         fs::read(path)
             .map_err(DataProblem::Io)
@@ -147,7 +147,11 @@ impl Records {
             })
     }
 
-    pub(super) fn decode(bytes: Vec<u8>) -> Result<Self, DataProblem> {
+    /// Checks the bytes of a file.
+    ///
+    /// # Errors
+    /// They are not exactly what the format says; a damaged record is named.
+    pub fn decode(bytes: Vec<u8>) -> Result<Self, DataProblem> {
         let records = Self::header(bytes)?;
         let body = records.bytes.len() - HEADER_BYTES;
         let whole = body / records.stride();

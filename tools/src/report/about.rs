@@ -72,11 +72,11 @@ fn tiles(subject: &Subject) -> Element {
         ));
     }
     let runs = plan.provenance.profiles.to_string();
-    let spent = match &subject.journal {
-        Some(journal) => format!("runs in {} modes", journal.mode_count()),
-        None => "runs".to_owned(),
+    let what = match &subject.journal {
+        Some(journal) => format!("profiles paid, in {} modes", journal.mode_count()),
+        None => "profiles paid".to_owned(),
     };
-    tiles.push(tile(&runs, &spent, "profiles paid"));
+    tiles.push(tile(&runs, "runs", &what));
     tiles.push(tile(&plan.rows.len().to_string(), "modes", "worth keeping"));
     tiles
 }

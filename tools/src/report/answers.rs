@@ -113,49 +113,70 @@ impl Inquiry<'_> {
         }
     }
 
-    fn cell(&self, power_mw: MilliWatt, rate: MilliRps) -> Element {
-        let demand = Demand {
-            power_mw,
-            latency_us: self.latency_us,
-            rate,
+    fn answers(&self, power_mw: MilliWatt) -> Vec<Option<Solution>> {
+        let answer = |rate: &MilliRps| {
+            let demand = Demand {
+                power_mw,
+                latency_us: self.latency_us,
+                rate: *rate,
+            };
+            select(&self.subject.plan, self.question.problem, &demand)
         };
+        self.rates.iter().map(answer).collect()
+    }
+
+    fn cell(&self, solution: Option<&Solution>, rate: MilliRps) -> Element {
         let cell = Element::new("td").class("number answer");
-        let Some(solution) = select(&self.subject.plan, self.question.problem, &demand) else {
+        let Some(solution) = solution else {
             return cell.child(Element::new("span").class("none").text("no solution"));
         };
-        let value = significant(self.question.value(&solution, rate));
-        let fine_print = self.fine_print(&solution);
+        let value = significant(self.question.value(solution, rate));
+        let fine_print = self.fine_print(solution).into_iter();
         let says = format!("{} W in {}", watts(solution.power_mw), mode(&solution.mode));
         cell.with("title", says)
             .child(Element::new("b").text(value))
-            .children(
-                fine_print
-                    .into_iter()
-                    .map(|text| Element::new("span").text(text)),
-            )
+            .children(fine_print.map(|text| Element::new("span").text(text)))
     }
 
+    fn row(&self, power: MilliWatt, answers: &[Option<Solution>]) -> Element {
+        let head = Element::new("th")
+            .with("scope", "row")
+            .class("number")
+            .text(budget(power));
+        let cells = answers.iter().zip(&self.rates);
+        let cells = cells.map(|(answer, rate)| self.cell(answer.as_ref(), *rate));
+        Element::new("tr").child(head).children(cells)
+    }
+
+    /// The table, up to the budget from which no answer changes any more.
     fn matrix(&self) -> Element {
         let titles: Vec<String> = self.rates.iter().map(|rate| per_second(*rate)).collect();
         let rates = titles.iter().map(|title| Column::Number(title));
         let columns: Vec<Column<'_>> = std::iter::once(Column::Number("budget W"))
             .chain(rates)
             .collect();
-        let rows = budgets::powers(&self.subject.plan)
-            .into_iter()
-            .map(|power| {
-                let head = Element::new("th")
-                    .with("scope", "row")
-                    .class("number")
-                    .text(budget(power));
-                let cells = self.rates.iter().map(|rate| self.cell(power, *rate));
-                Element::new("tr").child(head).children(cells)
-            });
+        let budgets = budgets::powers(&self.subject.plan).into_iter();
+        let mut rows: Vec<_> = budgets.map(|power| (power, self.answers(power))).collect();
+        let all = rows.len();
+        while let [.., (_, before), (_, last)] = &rows[..]
+            && before == last
+        {
+            rows.pop();
+        }
+        let end = match rows.last() {
+            Some((power, _)) if rows.len() < all => {
+                format!(". More than {} W change nothing", budget(*power))
+            }
+            _ => String::new(),
+        };
         let caption = format!(
-            "{} by power budget and arrival rate, peak latency at most {} ms",
+            "{}, by power budget and arrival rate; peak latency at most {} ms{end}",
             capitalized(self.question.value_title()),
             trimmed(f64::from(self.latency_us.0) / 1e3)
         );
+        let rows = rows
+            .iter()
+            .map(|(power, answers)| self.row(*power, answers));
         table_of(&caption, &columns, rows)
     }
 

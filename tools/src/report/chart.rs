@@ -138,6 +138,8 @@ pub enum Mark {
     /// A staircase's name, at its right end.
     EndLabel(Series, f64, String),
     /// A straight line of no series, such as the diagonal.
+    Line((f64, f64), (f64, f64)),
+    /// A dashed one.
     Guide((f64, f64), (f64, f64)),
     /// Words beside a place; before it if they would not fit behind.
     Note(f64, f64, String),
@@ -281,6 +283,12 @@ impl<'a> Frame<'a> {
         Element::new("path").class("dots").with("d", path)
     }
 
+    fn line(&self, class: &str, from: (f64, f64), to: (f64, f64)) -> Element {
+        let (x, y) = (at(self.x(from.0)), at(self.y(from.1)));
+        let path = format!("M{x} {y}L{} {}", at(self.x(to.0)), at(self.y(to.1)));
+        Element::new("path").class(class).with("d", path)
+    }
+
     fn note(&self, x: f64, y: f64, text: &str) -> Element {
         let (x, y) = (self.x(x), self.y(y));
         let fits_behind = x + 8.0 + width_of(text) < self.chart.size.width;
@@ -334,6 +342,8 @@ pub enum Key {
     Cross,
     /// [`Mark::Steps`].
     Step(Series),
+    /// [`Mark::Line`].
+    Line,
     /// [`Mark::Guide`].
     Guide,
 }
@@ -348,6 +358,7 @@ pub fn legend(entries: &[(Key, &str)]) -> Element {
             Key::Hollow(series) => (format!("hollow {}", series.class()), series.symbol()),
             Key::Cross => ("crosses".to_owned(), CROSS),
             Key::Step(series) => (format!("steps {}", series.class()), "M-7 4H0V-4H7"),
+            Key::Line => ("base".to_owned(), "M-7 5L7-5"),
             Key::Guide => ("guide".to_owned(), "M-7 5L7-5"),
         };
         let group = Element::new("g").class(&class);
@@ -397,16 +408,8 @@ impl Chart {
                 Mark::Crosses(points) => svg.push(frame.points("crosses", CROSS, points)),
                 Mark::Steps(series, corners) => svg.push(frame.steps(*series, corners)),
                 Mark::EndLabel(..) => {}
-                Mark::Guide(from, to) => {
-                    let line = format!(
-                        "M{} {}L{} {}",
-                        at(frame.x(from.0)),
-                        at(frame.y(from.1)),
-                        at(frame.x(to.0)),
-                        at(frame.y(to.1))
-                    );
-                    svg.push(Element::new("path").class("guide").with("d", line));
-                }
+                Mark::Line(from, to) => svg.push(frame.line("base", *from, *to)),
+                Mark::Guide(from, to) => svg.push(frame.line("guide", *from, *to)),
                 Mark::Note(x, y, text) => svg.push(frame.note(*x, *y, text)),
             }
         }

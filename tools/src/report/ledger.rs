@@ -173,7 +173,7 @@ pub fn section(subject: &Subject) -> Vec<Element> {
         (Key::Point(Series::ONLY), "in the plan"),
         (
             Key::Hollow(Series::ONLY),
-            "another mode is as good in every question",
+            "covered: another mode is as good in every question",
         ),
         (Key::Cross, "discarded"),
     ]);

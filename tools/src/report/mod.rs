@@ -1,6 +1,6 @@
 //! `fulcrum report`: a plan as one page for people, readable offline, on a phone and in the dark.
 //!
-//! - [`page`]: the document; [`about`], [`front`], [`answers`], [`ledger`]: its sections;
+//! - [`page`]: the document; [`about`], [`front`], [`answers`], [`ledger`], [`belief`]: its sections;
 //! - [`question`], [`budgets`]: what is asked of the plan, answered by `fulcrum_plan::select` alone;
 //! - [`journal`]: what the search paid for, checked to belong to the plan;
 //! - [`chart`], [`scale`], [`ticks`], [`spread`]: charts as inline SVG;
@@ -13,6 +13,7 @@
 
 pub mod about;
 pub mod answers;
+pub mod belief;
 pub mod blocks;
 pub mod budgets;
 pub mod chart;

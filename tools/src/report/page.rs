@@ -2,7 +2,7 @@
 
 use super::budgets::Wishes;
 use super::markup::Element;
-use super::{Subject, about, answers, front, ledger};
+use super::{Subject, about, answers, belief, front, ledger};
 
 /// Layout and colours, light and dark.
 const STYLE: &str = include_str!("page.css");
@@ -36,10 +36,11 @@ fn head(title: &str) -> Element {
 }
 
 /// The sections of a plan: identifier and heading.
-const SECTIONS: [(&str, &str); 3] = [
+const SECTIONS: [(&str, &str); 4] = [
     ("front", "What a watt buys"),
     ("answers", "What each budget selects"),
     ("spent", "What was spent"),
+    ("belief", "What the surrogate believed"),
 ];
 
 fn plan_section(subject: &Subject, wishes: &Wishes) -> Element {
@@ -48,6 +49,7 @@ fn plan_section(subject: &Subject, wishes: &Wishes) -> Element {
         front::section(subject),
         answers::section(subject, wishes),
         ledger::section(subject),
+        belief::section(subject),
     ];
     let sections = SECTIONS
         .iter()
