@@ -13,7 +13,6 @@ const SETTINGS: &[(&str, usize)] = &[
     ("Dropout", 1),
     ("OneHot", 2),
     ("Pad", 2),
-    ("Pow", 1),
     ("Resize", 1),
     ("Resize", 2),
 ];
