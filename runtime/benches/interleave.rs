@@ -10,7 +10,8 @@
 //! - **processes**: the same with the training in a process of its own;
 //! - **inference**, **training**: each alone.
 //!
-//! `MODELS_DIR` holds `infer.onnx` (its batch free), `train.onnx` and `train.params`. All variants run on CPU 0
+//! Minibatches are runs of the same model one after the other, as of a deeper one, so that training steps
+//! from a tenth to ten times an inference minibatch can be compared. `MODELS_DIR` holds `infer.onnx` (its batch free), `train.onnx` and `train.params`. All variants run on CPU 0
 //! with one thread per session; whoever sends the requests runs on another CPU where there is one, because
 //! clients are not part of the shared device. Latency counts from when a request was due.
 
@@ -20,9 +21,9 @@ use fulcrum_runtime::data::{Batches, Records};
 use fulcrum_runtime::engine::{Engine, InferenceSession, SessionOptions, TrainingSession, library};
 use fulcrum_runtime::feeder::feed;
 use fulcrum_runtime::models::{HeldOut, Models};
-use fulcrum_runtime::queue::Ring;
+use fulcrum_runtime::queue::{Request, Ring};
 use fulcrum_runtime::schedule::{Assignment, Overload, Serving};
-use fulcrum_runtime::serve::{Clock, Loop, Turn, Work};
+use fulcrum_runtime::serve::{Clock, GivenUp, Loop, Turn, Work, WorkError};
 use fulcrum_runtime::telemetry::{Counter, Telemetry};
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
@@ -38,10 +39,39 @@ type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 /// Shares of what inference alone can serve.
 const LOADS_PERCENT: [u64; 3] = [20, 50, 90];
-/// Requests per batch: the inference batch is a tenth to about the whole of the training step.
-const BATCHES: [u16; 2] = [16, 128];
-/// The latency budget, in windows of a full batch at the load, plus this many training steps.
-const BUDGET_STEPS: u64 = 4;
+/// Requests per batch.
+const BATCH: u16 = 16;
+/// Runs of the model that make one inference minibatch: a model that is this many times as deep. A few
+/// milliseconds, so that a feeder can send requests faithfully.
+const INFER_RUNS: u32 = 40;
+/// Steps that make one training step: about a tenth of, as much as, and ten times the inference minibatch.
+const TRAIN_RUNS: [u32; 3] = [1, 10, 100];
+
+/// Models that are several times as deep as the files'.
+struct Scaled<'a> {
+    models: Models<'a>,
+    train_runs: u32,
+}
+
+impl Work for Scaled<'_> {
+    fn infer(&mut self, requests: &[Request]) -> std::result::Result<usize, WorkError> {
+        for _ in 1..INFER_RUNS {
+            self.models.infer(requests)?;
+        }
+        self.models.infer(requests)
+    }
+
+    fn train(&mut self) -> std::result::Result<f32, WorkError> {
+        for _ in 1..self.train_runs {
+            self.models.train()?;
+        }
+        self.models.train()
+    }
+
+    fn give_up(&mut self, request: &Request, why: GivenUp) {
+        self.models.give_up(request, why);
+    }
+}
 
 struct Monotonic(Instant);
 
@@ -63,7 +93,7 @@ fn pin(cpu: usize) -> Result<()> {
 }
 
 /// Models that serve, train, or both; every call makes sessions of its own.
-fn load<'a>(files: &Files, batch: Option<u16>, correct: &'a Counter) -> Result<Models<'a>> {
+fn load<'a>(files: &Files, train_runs: u32, correct: &'a Counter) -> Result<Scaled<'a>> {
     let engine = Engine::start(&library::find(None)?)?;
     let options = SessionOptions {
         batch: None,
@@ -72,34 +102,34 @@ fn load<'a>(files: &Files, batch: Option<u16>, correct: &'a Counter) -> Result<M
     let (mut training, parameters) =
         TrainingSession::load(&engine, &files.models.join("train.onnx"), options)?;
     training.set_learning_rate(0.01);
-    let mut inference = Vec::new();
-    if let Some(batch) = batch {
-        let options = SessionOptions {
-            batch: Some(batch.into()),
-            intra_op_threads: 1,
-        };
-        let model = files.models.join("infer.onnx");
-        inference.push(InferenceSession::load(
-            &engine,
-            &model,
-            options,
-            Some(&parameters),
-        )?);
-    }
-    Ok(Models {
-        inference,
-        training: Some(training),
-        parameters: Some(parameters),
-        batches: Batches::new(Records::open(&files.data)?, 1),
-        held_out: HeldOut::all(Records::open(&files.data)?),
-        correct,
+    let options = SessionOptions {
+        batch: Some(BATCH.into()),
+        intra_op_threads: 1,
+    };
+    let model = files.models.join("infer.onnx");
+    let inference = vec![InferenceSession::load(
+        &engine,
+        &model,
+        options,
+        Some(&parameters),
+    )?];
+    Ok(Scaled {
+        models: Models {
+            inference,
+            training: Some(training),
+            parameters: Some(parameters),
+            batches: Batches::new(Records::open(&files.data)?, 1),
+            held_out: HeldOut::all(Records::open(&files.data)?),
+            correct,
+        },
+        train_runs,
     })
 }
 
 /// Median time of a minibatch, warm.
 fn median_ns(mut once: impl FnMut() -> Result<()>) -> Result<u64> {
     let mut times = Vec::new();
-    for _ in 0..300 {
+    for _ in 0..31 {
         let start = Instant::now();
         once()?;
         times.push(u64::try_from(start.elapsed().as_nanos())?);
@@ -109,7 +139,7 @@ fn median_ns(mut once: impl FnMut() -> Result<()>) -> Result<u64> {
 }
 
 /// Trains back to back until told to stop; returns the steps.
-fn train_until(models: &mut Models<'_>, done: &AtomicBool) -> Result<u64> {
+fn train_until(models: &mut Scaled<'_>, done: &AtomicBool) -> Result<u64> {
     let mut steps = 0;
     while !done.load(Ordering::Relaxed) {
         models.train()?;
@@ -132,7 +162,7 @@ struct Measured {
 
 /// Serves for some time on this thread, and trains in between if the assignment says so.
 fn serve(
-    models: &mut Models<'_>,
+    models: &mut Scaled<'_>,
     assignment: Assignment,
     rate: MilliRps,
     seed: u64,
@@ -142,7 +172,7 @@ fn serve(
     let (done, mut ring) = (AtomicBool::new(false), Ring::new());
     let (sender, receiver) = ring.split();
     let counts = receiver.counts();
-    let places = models.held_out.count();
+    let places = models.models.held_out.count();
     let arrivals = Arrivals::new(Process::Poisson, rate, seed, 0).ok_or("a rate of zero")?;
     let (loop_thread, mut looping) = (
         thread::current(),
@@ -180,10 +210,10 @@ fn serve(
 }
 
 /// A child that trains until its standard input closes, then prints its steps.
-fn trainer(files: &Files) -> Result<()> {
+fn trainer(files: &Files, train_runs: u32) -> Result<()> {
     pin(0)?;
     let correct = Counter::default();
-    let mut models = load(files, None, &correct)?;
+    let mut models = load(files, train_runs, &correct)?;
     let done = AtomicBool::new(false);
     println!("ready");
     std::io::stdout().flush()?;
@@ -200,11 +230,16 @@ fn trainer(files: &Files) -> Result<()> {
     })
 }
 
-fn with_process(files: &Files, serve: impl FnOnce() -> Result<Measured>) -> Result<Measured> {
+fn with_process(
+    files: &Files,
+    train_runs: u32,
+    serve: impl FnOnce() -> Result<Measured>,
+) -> Result<Measured> {
     use std::io::BufRead;
     let mut child = Command::new(std::env::current_exe()?)
         .arg("--trainer")
         .args([&files.models, &files.data])
+        .arg(train_runs.to_string())
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()?;
@@ -220,9 +255,13 @@ fn with_process(files: &Files, serve: impl FnOnce() -> Result<Measured>) -> Resu
     })
 }
 
-fn with_thread(files: &Files, serve: impl FnOnce() -> Result<Measured>) -> Result<Measured> {
+fn with_thread(
+    files: &Files,
+    train_runs: u32,
+    serve: impl FnOnce() -> Result<Measured>,
+) -> Result<Measured> {
     let correct = Counter::default();
-    let mut models = load(files, None, &correct)?;
+    let mut models = load(files, train_runs, &correct)?;
     let done = AtomicBool::new(false);
     thread::scope(|scope| {
         let trainer = scope.spawn(|| -> std::result::Result<f64, String> {
@@ -258,19 +297,19 @@ fn print(name: &str, repetition: u64, measured: &Measured) {
 
 fn compare(files: &Files, run: Duration, repetitions: u64) -> Result<()> {
     let correct = Counter::default();
-    for batch in BATCHES {
-        let mut models = load(files, Some(batch), &correct)?;
-        let requests = vec![fulcrum_runtime::queue::Request::default(); usize::from(batch)];
+    for train_runs in TRAIN_RUNS {
+        let mut models = load(files, train_runs, &correct)?;
+        let requests = [Request::default(); BATCH as usize];
         let infer_ns = median_ns(|| Ok(models.infer(&requests).map(|_| ())?))?;
         let train_ns = median_ns(|| Ok(models.train().map(|_| ())?))?;
         for load_percent in LOADS_PERCENT {
-            let rate = u64::from(batch) * 1_000_000_000_000 / infer_ns * load_percent / 100;
-            // A single feeder thread does not send more than this faithfully.
-            let rate = MilliRps(u32::try_from(rate.min(40_000_000))?);
-            let window_ns = u64::from(batch) * 1_000_000_000_000 / u64::from(rate.0);
-            let budget_ns = window_ns + infer_ns + BUDGET_STEPS * train_ns;
+            let rate = u64::from(BATCH) * 1_000_000_000_000 / infer_ns * load_percent / 100;
+            let rate = MilliRps(u32::try_from(rate)?);
+            // Room for two steps and a second batch beyond the plan's own peak latency.
+            let window_ns = u64::from(BATCH) * 1_000_000_000_000 / u64::from(rate.0);
+            let budget_ns = window_ns + 2 * infer_ns + 2 * train_ns;
             println!(
-                "batch {batch} in {} us, step {} us, {:.0} requests/s, budget {} us",
+                "batch of {BATCH} in {} us, step {} us, {:.0} requests/s ({load_percent} %), budget {} us",
                 infer_ns / 1_000,
                 train_ns / 1_000,
                 f64::from(rate.0) / 1e3,
@@ -281,7 +320,7 @@ fn compare(files: &Files, run: Duration, repetitions: u64) -> Result<()> {
             );
             let assignment = |trains: bool| Assignment {
                 serving: Some(Serving {
-                    batch,
+                    batch: BATCH,
                     infer_ns,
                     budget_ns,
                 }),
@@ -289,7 +328,7 @@ fn compare(files: &Files, run: Duration, repetitions: u64) -> Result<()> {
                 overload: Overload::RejectNewest,
             };
             for repetition in 1..=repetitions {
-                let alone = |models: &mut Models<'_>| {
+                let alone = |models: &mut Scaled<'_>| {
                     serve(models, assignment(false), rate, repetition, run)
                 };
                 let managed = serve(&mut models, assignment(true), rate, repetition, run)?;
@@ -297,12 +336,12 @@ fn compare(files: &Files, run: Duration, repetitions: u64) -> Result<()> {
                 print(
                     "threads",
                     repetition,
-                    &with_thread(files, || alone(&mut models))?,
+                    &with_thread(files, train_runs, || alone(&mut models))?,
                 );
                 print(
                     "processes",
                     repetition,
-                    &with_process(files, || alone(&mut models))?,
+                    &with_process(files, train_runs, || alone(&mut models))?,
                 );
                 print("inference", repetition, &alone(&mut models)?);
                 let only = Assignment {
@@ -338,7 +377,8 @@ fn main() -> Result<()> {
         data: Path::new(data).to_path_buf(),
     };
     if is_trainer {
-        return trainer(&files);
+        let runs = rest.first().map_or(Ok(1), |text| text.parse())?;
+        return trainer(&files, runs);
     }
     let number =
         |index: usize, default: u64| rest.get(index).map_or(Ok(default), |text| text.parse());

@@ -16,12 +16,12 @@
 //! 2. Under [`Overload::DropLate`], a request that cannot be answered in time any more is dropped.
 //! 3. A full batch runs; so does a batch whose oldest request cannot wait any longer.
 //! 4. A change of mode that can wait runs when its cost fits (rule 5's test).
-//! 5. A training step runs if, even at its tail, no pending request would be late, nor a request that
-//!    arrives right after it began, nor the backlog to expect at the present rate.
-//! 6. If no step fits before a pending batch has to close, the batch closes now: its time has to be spent
-//!    anyway, and afterwards a step fits. (With the window fixed to `b / a`, as in the formula for `k`,
-//!    the remainder of the window would be idle.) A full budget of slack is only waited for where there is
-//!    no training.
+//! 5. A training step runs if, with a tail on its side or on that of the batch after it, no pending request
+//!    would be late, nor a request that arrives right after it began, nor the backlog to expect at the
+//!    present rate.
+//! 6. If no step fits before a pending batch has to close, the batch closes now where that leaves more time
+//!    for training: its time has to be spent anyway, and afterwards a step fits. (With the window fixed to
+//!    `b / a`, as in the formula for `k`, the remainder of the window would be idle.)
 //! 7. Otherwise wait, at most until the batch has to close.
 #![deny(
     clippy::indexing_slicing,
@@ -206,20 +206,30 @@ impl Schedule {
         self.train.age(now_ns);
     }
 
-    /// The latest start of a batch whose oldest request arrived at `oldest_ns`; `None` without inference.
+    /// The latest start of a batch whose oldest request arrived at `oldest_ns`, at an arrival rate; `None`
+    /// without inference.
     #[must_use]
-    pub fn close_by_ns(&self, oldest_ns: u64) -> Option<u64> {
+    pub fn close_by_ns(&self, oldest_ns: u64, rate: MilliRps) -> Option<u64> {
         let serving = self.assignment.serving?;
-        Some(oldest_ns.saturating_add(self.patience_ns(&serving)))
+        Some(oldest_ns.saturating_add(self.patience_ns(&serving, rate)))
     }
 
-    /// How long a request may wait before its batch starts.
-    fn patience_ns(&self, serving: &Serving) -> u64 {
-        let margin_ns = serving.budget_ns / MARGIN_SHARE;
-        serving
+    /// How long a request may wait before its batch starts: the budget without the tail of an inference
+    /// batch. But never less than the window `b / a` that the plan reckons with, as long as the mean still
+    /// meets the budget: batches that close half empty for fear of the tail would cost the time that makes
+    /// everybody late.
+    fn patience_ns(&self, serving: &Serving, rate: MilliRps) -> u64 {
+        let careful_ns = serving
             .budget_ns
             .saturating_sub(self.infer.tail_ns())
-            .saturating_sub(margin_ns)
+            .saturating_sub(margin_ns(serving));
+        let window = u128::from(serving.batch).saturating_mul(RATE_SCALE);
+        let window_ns = window
+            .checked_div(u128::from(rate.0))
+            .and_then(|window_ns| u64::try_from(window_ns).ok())
+            .unwrap_or(0);
+        let bold_ns = serving.budget_ns.saturating_sub(self.infer.mean_ns());
+        careful_ns.max(window_ns.min(bold_ns))
     }
 
     /// Most requests that may wait so that even the last is answered within its budget, if nothing but
@@ -255,7 +265,7 @@ impl Schedule {
             if self.is_lost(now_ns, oldest_ns, serving) {
                 return Action::Drop;
             }
-            let by_ns = oldest_ns.saturating_add(self.patience_ns(serving));
+            let by_ns = oldest_ns.saturating_add(self.patience_ns(serving, inputs.rate));
             let count = inputs.pending.min(usize::from(serving.batch));
             if count >= usize::from(serving.batch) || now_ns >= by_ns {
                 return Action::Infer { count };
@@ -263,15 +273,16 @@ impl Schedule {
             close_by_ns = Some(by_ns);
         }
         if let Some(switch) = inputs.switch
-            && self.fits(now_ns, switch.cost_ns, inputs, close_by_ns)
+            && self.fits(now_ns, (switch.cost_ns, switch.cost_ns), inputs)
         {
             return Action::Reselect;
         }
         if self.assignment.train_ns.is_some() {
-            if self.fits(now_ns, self.train.tail_ns(), inputs, close_by_ns) {
+            let step = (self.train.mean_ns(), self.train.tail_ns());
+            if self.fits(now_ns, step, inputs) {
                 return Action::Train;
             }
-            if closing.is_some() && self.could_fit(self.train.tail_ns()) {
+            if closing.is_some_and(|(serving, _)| self.gains_by_closing(serving, inputs.rate)) {
                 return Action::Infer {
                     count: inputs.pending,
                 };
@@ -289,38 +300,64 @@ impl Schedule {
                 > oldest_ns.saturating_add(serving.budget_ns)
     }
 
-    /// Whether work of this duration can ever run beside inference: a request that arrives right after
-    /// it began would still be answered in time.
-    fn could_fit(&self, duration_ns: u64) -> bool {
-        self.assignment
-            .serving
-            .is_none_or(|serving| duration_ns <= self.patience_ns(&serving))
+    /// Whether training gains if a batch closes as soon as no step fits before it.
+    ///
+    /// With a patience `P`, an inference batch of `I`, a step's tail `t`, and `i` idle at the end of a window
+    /// (the tail, less half a step that fits on average): waiting trains `P - i` in every `P + I`, closing
+    /// trains `P - i - I` in every `P - i`. The latter is more exactly if `i * (P - I - i) > I^2`. The tail
+    /// stands in the bracket, because a step has to fit after the batch.
+    fn gains_by_closing(&self, serving: &Serving, rate: MilliRps) -> bool {
+        let infer_ns = self.infer.mean_ns();
+        let tail_ns = self.train.tail_ns();
+        let idle_ns = tail_ns.saturating_sub(self.train.mean_ns() / 2);
+        let left_ns = self
+            .patience_ns(serving, rate)
+            .saturating_sub(infer_ns)
+            .saturating_sub(tail_ns);
+        let product = |one: u64, other: u64| u128::from(one).saturating_mul(u128::from(other));
+        product(idle_ns, left_ns) > product(infer_ns, infer_ns)
     }
 
-    /// Whether work of this duration can start now without making a request late.
-    fn fits(
-        &self,
-        now_ns: u64,
-        duration_ns: u64,
-        inputs: &Inputs,
-        close_by_ns: Option<u64>,
-    ) -> bool {
+    /// Whether work of this mean and tail can start now without making a request late: those that wait, one
+    /// that arrives right after it began, and the backlog to expect.
+    ///
+    /// Two ways to be in time: the work ends, even at its tail, before the batch closes anyway; or either the
+    /// work or the batch after it takes as long as its tail (that both do is not reckoned with).
+    fn fits(&self, now_ns: u64, (mean_ns, tail_ns): (u64, u64), inputs: &Inputs) -> bool {
         let Some(serving) = self.assignment.serving else {
             return true;
         };
-        let in_time = close_by_ns.is_none_or(|by_ns| now_ns.saturating_add(duration_ns) <= by_ns);
-        if !in_time || !self.could_fit(duration_ns) {
+        let (infer_ns, infer_tail_ns) = (self.infer.mean_ns(), self.infer.tail_ns());
+        let excess_ns = tail_ns
+            .saturating_sub(mean_ns)
+            .max(infer_tail_ns.saturating_sub(infer_ns));
+        let reserve_ns = mean_ns
+            .saturating_add(infer_ns)
+            .saturating_add(excess_ns)
+            .saturating_add(margin_ns(&serving));
+        let oldest_ns = inputs.oldest_ns.filter(|_| inputs.pending > 0);
+        let waited_ns = oldest_ns.map_or(0, |oldest_ns| now_ns.saturating_sub(oldest_ns));
+        let delays_nobody =
+            waited_ns.saturating_add(tail_ns) <= self.patience_ns(&serving, inputs.rate);
+        let in_time = waited_ns.saturating_add(reserve_ns) <= serving.budget_ns;
+        if !delays_nobody && !in_time {
             return false;
         }
         // Whoever arrives meanwhile is served batch by batch afterwards, the last one last.
-        let arriving = burst(inputs.rate, duration_ns);
+        let arriving = burst(inputs.rate, tail_ns);
         let waiting = arriving.saturating_add(inputs.pending as u64);
         let batches_before = waiting
             .div_ceil(u64::from(serving.batch.max(1)))
             .saturating_sub(1);
-        let backlog_ns = batches_before.saturating_mul(self.infer.mean_ns());
-        duration_ns.saturating_add(backlog_ns) <= self.patience_ns(&serving)
+        let backlog_ns = batches_before.saturating_mul(infer_ns);
+        let work_ns = tail_ns.saturating_add(infer_ns);
+        work_ns.saturating_add(backlog_ns) <= serving.budget_ns
     }
+}
+
+/// What is kept of the budget for what no estimate covers.
+const fn margin_ns(serving: &Serving) -> u64 {
+    serving.budget_ns / MARGIN_SHARE
 }
 
 /// Requests to reckon with in a duration: the mean and [`BURST_SIGMA`] standard deviations of a Poisson

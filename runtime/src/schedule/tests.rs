@@ -5,7 +5,7 @@ use super::*;
 const MS: u64 = 1_000_000;
 
 /// Batches of 4 that take 8 ms, 100 ms of budget, training steps of 16 ms. With the margin (1.5625 ms)
-/// and the tails (an eighth), a batch may wait 89.4375 ms and a step takes 18 ms.
+/// and the tails (an eighth more), a batch may wait 89.4375 ms.
 fn assignment() -> Assignment {
     Assignment {
         serving: Some(Serving {
@@ -19,7 +19,8 @@ fn assignment() -> Assignment {
 }
 
 const PATIENCE_NS: u64 = 100 * MS - 9 * MS - 100 * MS / 64;
-const STEP_TAIL_NS: u64 = 18 * MS;
+/// Mean step, mean batch, the larger of the two excesses, and the margin.
+const STEP_RESERVE_NS: u64 = 16 * MS + 8 * MS + 2 * MS + 100 * MS / 64;
 
 fn waiting(pending: usize, oldest_ns: u64) -> Inputs {
     Inputs {
@@ -48,7 +49,7 @@ fn training_fills_the_time_while_nothing_waits() {
 
 #[test]
 fn a_step_runs_up_to_the_last_instant_at_which_it_makes_nobody_late() {
-    let last_ns = PATIENCE_NS - STEP_TAIL_NS;
+    let last_ns = 100 * MS - STEP_RESERVE_NS;
     let inputs = waiting(1, 0);
     assert_eq!(step(assignment(), last_ns, &inputs), Action::Train);
     // One instant later the batch closes instead: a step fits again afterwards.
@@ -99,6 +100,49 @@ fn a_step_longer_than_the_budget_allows_is_never_started() {
 }
 
 #[test]
+fn fear_of_the_tail_never_closes_a_batch_before_the_planned_window() {
+    let mut schedule = Schedule::new(assignment(), 0);
+    for _ in 0..10 {
+        schedule.observe_infer(0, 8 * MS);
+    }
+    schedule.observe_infer(0, 80 * MS);
+    let close_by_ns = |rate| schedule.close_by_ns(0, MilliRps(rate)).unwrap();
+    // At 50/s four requests take 80 ms; at 10/s they would take longer than the budget allows.
+    assert_eq!(close_by_ns(50_000), 80 * MS);
+    assert_eq!(close_by_ns(10_000), 100 * MS - schedule.infer().mean_ns());
+    assert!(close_by_ns(1_000_000) < 20 * MS);
+}
+
+#[test]
+fn a_batch_closes_early_only_where_that_leaves_more_time_for_training() {
+    // No step fits in what is left, in both cases. Short steps waste little at the end of a window.
+    for (train_ms, infer_ms, early) in [(16, 8, true), (2, 30, false)] {
+        let schedule = Schedule::new(
+            Assignment {
+                serving: Some(Serving {
+                    batch: 4,
+                    infer_ns: infer_ms * MS,
+                    budget_ns: 100 * MS,
+                }),
+                train_ns: Some(train_ms * MS),
+                overload: Overload::RejectNewest,
+            },
+            0,
+        );
+        let by_ns = schedule.close_by_ns(0, MilliRps(0)).unwrap();
+        let action = schedule.step(by_ns - 1, &waiting(1, 0));
+        let expected = if early {
+            Action::Infer { count: 1 }
+        } else {
+            Action::Wait {
+                until_ns: Some(by_ns),
+            }
+        };
+        assert_eq!(action, expected, "steps of {train_ms} ms");
+    }
+}
+
+#[test]
 fn without_inference_training_runs_back_to_back() {
     let only = Assignment {
         serving: None,
@@ -126,7 +170,7 @@ fn a_step_is_not_started_when_the_burst_to_expect_could_not_be_served_after_it()
 #[test]
 fn a_slower_step_than_planned_is_taken_into_account_at_once() {
     let mut schedule = Schedule::new(assignment(), 0);
-    let now_ns = PATIENCE_NS - STEP_TAIL_NS;
+    let now_ns = 100 * MS - STEP_RESERVE_NS;
     assert_eq!(schedule.step(now_ns, &waiting(1, 0)), Action::Train);
     schedule.observe_train(0, 30 * MS);
     assert_eq!(
