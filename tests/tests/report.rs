@@ -64,6 +64,17 @@ fn a_journal_of_another_plan_is_refused_and_nothing_is_written() {
     assert!(!out.exists());
 }
 
+#[test]
+fn a_file_name_is_text_whatever_it_holds() {
+    let folder = TemporaryFolder::new();
+    let (plan, _) = planned(&folder, "<img src=x onerror=alert(1)>&", "--train lstm");
+    let out = folder.path().join("x.html");
+    let _ = report(&[&plan], &[], &out).expect(0);
+    let page = std::fs::read_to_string(out).unwrap();
+    assert!(!page.contains("<img"));
+    assert!(page.contains("<dd>&lt;img src=x onerror=alert(1)&gt;&amp;.plan</dd>"));
+}
+
 /// A page of training and inference, one of two inferences, and both on one.
 fn pages(folder: &TemporaryFolder) -> Vec<(&'static str, String)> {
     let (plan, journal) = planned(folder, "x", "--train lstm --infer mobilenetv3");
@@ -161,6 +172,7 @@ fn the_page_says_what_the_command_line_says() {
         "Serving mobilenetv3 with lstm in the gaps",
         "Profiles in the order they were paid",
         "All 90 profiles",
+        "Mean absolute error of the prediction",
     ] {
         assert!(page.contains(text), "{text}");
     }
