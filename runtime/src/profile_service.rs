@@ -25,7 +25,7 @@ pub(crate) fn profile(options: &Profile) -> Result<(), Failure> {
     if board.recover().map_err(Failure::trouble)? {
         log::warn!("a process before this one was killed: its clocks were put back first");
     }
-    let rig = JetsonRig::new(board, models, &options.board.sysfs_root);
+    let rig = JetsonRig::new(board, models);
     let mut profiler = RigProfiler {
         hello: rig.hello(),
         limits: Limits {

@@ -5,7 +5,6 @@
 //! - [`course`]: which minibatches count: warm-up dropped, power settled, about 40 of them;
 //! - [`statistics`]: medians and spreads;
 //! - [`models`]: the workloads that are offered, and their sessions;
-//! - [`throttle`]: whether a thermal limit holds a clock down;
 //! - [`rig`]: all of it on a Jetson.
 //!
 //! How a mode is profiled: fulcrum.md section 7. What is measured is told as it is; whether it can be
@@ -17,4 +16,3 @@ pub mod models;
 pub mod rig;
 pub mod serve;
 pub mod statistics;
-pub mod throttle;

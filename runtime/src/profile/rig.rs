@@ -4,7 +4,6 @@ use super::course::Minibatch;
 use super::measure::{OnMinibatch, Rig};
 use super::models::Models;
 use super::serve::Trouble;
-use super::throttle::Throttling;
 use crate::board::power::Rails;
 use crate::board::topology::same_clock;
 use crate::board::{ApplyError, Jetson};
@@ -12,7 +11,6 @@ use fulcrum_plan::PowerMode;
 use fulcrum_plan::board::Clocks;
 use fulcrum_plan::link::{Hello, L4t, Order, Reason};
 use fulcrum_plan::units::{Khz, MilliWatt};
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
@@ -22,24 +20,19 @@ use std::time::{Duration, Instant};
 /// an AGX Orin takes 3.3 ms of I2C (jetson.md 1.8).
 const SAMPLE_PERIOD: Duration = Duration::from_millis(100);
 
-/// A Jetson, its workloads and its cooling devices.
+/// A Jetson and its workloads.
 #[derive(Debug)]
 pub struct JetsonRig {
     /// The board; dropping it puts its clocks back.
     pub jetson: Jetson,
     models: Models,
-    throttling: Throttling,
 }
 
 impl JetsonRig {
-    /// A rig of a board found below `root`.
+    /// A rig of a board and the workloads that are measured on it.
     #[must_use]
-    pub fn new(jetson: Jetson, models: Models, root: &Path) -> Self {
-        Self {
-            jetson,
-            models,
-            throttling: Throttling::find(root),
-        }
+    pub fn new(jetson: Jetson, models: Models) -> Self {
+        Self { jetson, models }
     }
 
     /// What it says about itself.
@@ -126,7 +119,8 @@ impl Rig for JetsonRig {
     }
 
     fn is_throttled(&mut self) -> bool {
-        self.throttling.is_active()
+        // A board that does not tell is not known to throttle.
+        self.jetson.is_heat_limited().unwrap_or(false)
     }
 
     fn run(&mut self, order: &Order, on_minibatch: &mut OnMinibatch<'_>) -> Result<(), Trouble> {
