@@ -50,7 +50,7 @@ impl Cell {
 
 /// One observed mode with its cells.
 ///
-/// Cells are in the order of [`PlanTable::slot_train`] and [`PlanTable::slot_infer`]; `None` where
+/// Cells are in the order of [`PlanTable::slot_train`] and [`PlanTable::slots_infer`]; `None` where
 /// that workload and batch size was not measured in this mode.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Row {
