@@ -216,6 +216,25 @@ fn shapes_written_as_arithmetic_are_computed() {
 }
 
 #[test]
+fn a_cast_like_another_value_takes_its_type() {
+    let constants = vec![("two", Tensor::integers(&[2]))];
+    let nodes = vec![
+        node(
+            "CastLike",
+            &["two", "scaled"],
+            &["factor"],
+            Attributes::new(),
+        ),
+        node("Mul", &["scaled", "factor"], &["y"], Attributes::new()),
+    ];
+    gives(
+        &model(18, &[1, 2], constants, nodes),
+        &[1, 2],
+        &[-6.0, -4.0],
+    );
+}
+
+#[test]
 fn an_initializer_under_two_names_is_one_parameter() {
     let constants = vec![("weight", floats(&[2, 2], &[1.0, 2.0, 0.0, 1.0]))];
     let nodes = vec![

@@ -156,6 +156,7 @@ impl Import<'_> {
             "BatchNormalization" => self.batch_normalization(arrival),
             "LSTM" => self.lstm(arrival),
             "Gelu" => self.gelu(arrival),
+            "CastLike" => self.cast_like(arrival),
             "Sum" => self.fold_pairs(arrival, "Add"),
             "Max" | "Min" => self.fold_pairs(arrival, &arrival.node.operator),
             _ => {
@@ -206,6 +207,18 @@ impl Import<'_> {
         };
         let tensor = tensor.ok_or_else(|| arrival.error("holds neither floats nor integers"))?;
         Ok(vec![self.graph.constant(tensor)])
+    }
+
+    /// A cast to the type of another value.
+    fn cast_like(&mut self, arrival: &Arrival<'_>) -> Placed {
+        let element = self.graph.kind(arrival.input(1)?).element;
+        let code = i64::from(onnx::write::encode_element(element));
+        let form = canonical::Form {
+            inputs: vec![Some(arrival.input(0)?)],
+            attributes: Attributes::new().int("to", code),
+            output_count: 1,
+        };
+        self.add("Cast", form)
     }
 
     /// An operator of many inputs as one of two inputs, from the left.
