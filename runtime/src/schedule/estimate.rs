@@ -12,15 +12,18 @@ const TAIL_SHARE: u64 = 8;
 
 /// Mean and tail of a duration, in constant memory and time.
 ///
-/// The tail is the largest of the last 128 to 256 samples (two blocks), so for samples that come in no
-/// particular order the next one exceeds it with a probability below 1 in 128. It needs no assumption
-/// about the distribution, which on a shared machine has none.
+/// The tail is the second largest sample of a block of 128, the larger one of two blocks; so for samples that
+/// come in no particular order the next one exceeds it with a probability below 1 in 64. It needs no
+/// assumption about the distribution, which on a shared machine has none. Not the largest: a pause of the
+/// whole machine, once in a hundred milliseconds, hits one of many short steps, and would hit the idle loop
+/// just the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Estimate {
     mean_ns: u64,
     measured: bool,
-    block_max_ns: u64,
-    block_before_max_ns: u64,
+    /// The largest two samples of the block, and the second largest of the block before.
+    block_largest_ns: [u64; 2],
+    block_before_ns: u64,
     block_samples: u32,
     block_end_ns: u64,
 }
@@ -32,8 +35,8 @@ impl Estimate {
         Self {
             mean_ns: time_ns,
             measured: false,
-            block_max_ns: 0,
-            block_before_max_ns: 0,
+            block_largest_ns: [0; 2],
+            block_before_ns: 0,
             block_samples: 0,
             block_end_ns: now_ns.saturating_add(BLOCK_NS),
         }
@@ -53,7 +56,8 @@ impl Estimate {
             self.mean_ns = took_ns;
             self.measured = true;
         }
-        self.block_max_ns = self.block_max_ns.max(took_ns);
+        let [first, second] = self.block_largest_ns;
+        self.block_largest_ns = [first.max(took_ns), second.max(first.min(took_ns))];
         self.block_samples = self.block_samples.saturating_add(1);
         if self.block_samples >= BLOCK_SAMPLES {
             self.rotate(now_ns);
@@ -68,8 +72,8 @@ impl Estimate {
     }
 
     const fn rotate(&mut self, now_ns: u64) {
-        self.block_before_max_ns = self.block_max_ns;
-        self.block_max_ns = 0;
+        [_, self.block_before_ns] = self.block_largest_ns;
+        self.block_largest_ns = [0; 2];
         self.block_samples = 0;
         self.block_end_ns = now_ns.saturating_add(BLOCK_NS);
     }
@@ -83,8 +87,9 @@ impl Estimate {
     /// Duration to reckon with where being late costs.
     #[must_use]
     pub fn tail_ns(&self) -> u64 {
-        self.block_max_ns
-            .max(self.block_before_max_ns)
+        let [_, second] = self.block_largest_ns;
+        second
+            .max(self.block_before_ns)
             .max(self.mean_ns.saturating_add(self.mean_ns / TAIL_SHARE))
     }
 
@@ -120,9 +125,11 @@ mod tests {
     }
 
     #[test]
-    fn an_outlier_counts_for_one_to_two_blocks_of_samples() {
+    fn one_outlier_is_chance_and_two_count_for_one_to_two_blocks_of_samples() {
         let mut estimate = Estimate::planned(1_000, 0);
         estimate.observe(0, 1_000);
+        estimate.observe(0, 50_000);
+        assert!(estimate.tail_ns() < 10_000);
         estimate.observe(0, 50_000);
         let mut remembered = 0;
         while estimate.tail_ns() == 50_000 {
@@ -139,14 +146,15 @@ mod tests {
             estimate.observe(0, 1_000);
         }
         estimate.observe(0, 900_000);
+        estimate.observe(0, 900_000);
         estimate.age(BLOCK_NS);
         assert_eq!(estimate.tail_ns(), 900_000);
         estimate.age(2 * BLOCK_NS);
-        assert!(estimate.tail_ns() < 100_000);
+        assert!(estimate.tail_ns() < 200_000);
     }
 
     #[test]
-    fn the_tail_is_exceeded_by_less_than_one_sample_in_a_hundred() {
+    fn the_tail_is_exceeded_by_less_than_one_sample_in_sixty() {
         // A fixed permutation of 0..10_007: samples in no particular order.
         let mut estimate = Estimate::planned(1, 0);
         let mut above = 0;
@@ -155,6 +163,6 @@ mod tests {
             above += u32::from(index > 256 && sample > estimate.tail_ns());
             estimate.observe(0, sample);
         }
-        assert!(above < 100, "{above} of 10007");
+        assert!(above < 10_007 / 60, "{above} of 10007");
     }
 }
