@@ -103,15 +103,18 @@ fn facts(subject: &Subject) -> Element {
     let from = &plan.provenance;
     fact("Search", format!("{}, seed {}", from.strategy, from.seed));
     fact("Measurements", format!("checksum {:08x}", from.inputs_crc));
+    if let Some(journal) = &subject.journal {
+        fact("Measured with", journal.source.clone());
+    }
     fact("File", subject.file.clone());
     facts
 }
 
 /// What no number of the page should be taken for.
 const LIMITS: [&str; 3] = [
-    "Every time and power here was measured on the board, in the mode it stands beside: the median of \
-     one run of about 40 minibatches. Nothing is interpolated. A budget gets the best observed mode \
-     that fits it, or no answer.",
+    "Every time and power here was observed in the mode it stands beside, in one run: a median over \
+     minibatches. Nothing is interpolated. A budget gets the best observed mode that fits it, or no \
+     answer.",
     "A mode that was never profiled may be better than any shown here; the page cannot know.",
     "While workloads take turns on the board their times add up, and the power is the larger of theirs. \
      Peak latency is the time to gather a batch and run it, without network or preprocessing.",

@@ -36,6 +36,8 @@ pub struct Profile {
 /// The profiles of a plan, in the order they were paid.
 #[derive(Clone, Debug)]
 pub struct Journal {
+    /// Where the measurements come from, such as `replay orin-agx`.
+    pub source: String,
     /// The workloads with their slots.
     pub task: Task,
     /// The profiles.
@@ -106,7 +108,12 @@ impl Journal {
             .into_iter()
             .map(|record| profile(plan, &task, &record))
             .collect::<anyhow::Result<Vec<_>>>()?;
-        let journal = Self { task, profiles };
+        let source = header.source.clone();
+        let journal = Self {
+            source,
+            task,
+            profiles,
+        };
         let (modes, pool) = journal.pool();
         let found = inputs_crc(&modes, &pool);
         let wanted = plan.provenance.inputs_crc;
