@@ -2,8 +2,8 @@
 
 use super::StudyProblem;
 use super::case::Case;
-use super::summary::Violations;
 use super::trace;
+use super::violations::Violations;
 use crate::answer::{self, Answer};
 use crate::bench::Bench;
 use crate::demand::Load;

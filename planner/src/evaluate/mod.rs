@@ -10,8 +10,10 @@ mod job;
 mod markdown;
 mod summary;
 mod trace;
+mod violations;
 
-pub use summary::{Losses, Summary, Violations};
+pub use summary::{Losses, Summary};
+pub use violations::Violations;
 
 use crate::profile::{ProfileSource, Truth, UnknownWorkload, find_workload};
 use crate::search::{Kind, Strategy};
