@@ -2,7 +2,7 @@
 //!
 //! Only observed modes (invariant I3). A row that another one answers as well in every question
 //! (`Row::covers`) is dropped; of two equal rows the smaller mode stays. If more than a plan holds are
-//! left, the rows that lose least are dropped: see [`trim`].
+//! left, the rows that lose least are dropped: see `trim`.
 
 use crate::pool::Pool;
 use fulcrum_plan::table::ROWS_MAX;

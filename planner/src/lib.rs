@@ -4,7 +4,7 @@
 //!
 //! - [`profile`]: where measurements come from, and the journal that keeps them;
 //! - [`workload`], [`space`]: what is measured, and in which modes;
-//! - [`bench`], [`pool`]: where profiles are paid, and what was observed;
+//! - [`mod@bench`], [`pool`]: where profiles are paid, and what was observed;
 //! - [`surrogate`]: what is believed of cells that were not paid for;
 //! - [`search`]: which profiles to pay for;
 //! - [`front`], [`plan`]: from observations to a plan table;

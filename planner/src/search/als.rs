@@ -1,9 +1,9 @@
 //! ALS: active learning for a whole plan.
 //!
-//! 1. An initial design ([`super::design`]) measures every slot in a few modes.
+//! 1. An initial design (`search::design`) measures every slot in a few modes.
 //! 2. A [`Surrogate`] is fitted to everything observed: all workloads and batch sizes together.
-//! 3. The next profiles are the cells whose expected gain over the users' demands ([`super::gain`]) is
-//!    the largest per profile: a mode, and in it the slots that pay ([`super::propose`]).
+//! 3. The next profiles are the cells whose expected gain over the users' demands (`search::gain`) is
+//!    the largest per profile: a mode, and in it the slots that pay (`search::propose`).
 //! 4. Repeat from 2 until the bench stops it or no expected gain is left.
 //!
 //! Nothing is random: the seed of a search changes nothing here but the noise of a simulated board.

@@ -1,7 +1,7 @@
 //! Searches: which profiles to pay for.
 //!
 //! Every search is one file with a function `run(bench, …)` that measures through a
-//! [`Bench`](crate::bench::Bench) until it is done or the bench stops it.
+//! [`Bench`] until it is done or the bench stops it.
 
 pub mod als;
 mod bisection;
