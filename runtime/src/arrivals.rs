@@ -3,6 +3,7 @@
 //! Open loop: arrivals do not wait for answers, so that a slow answer is not hidden by requests that were
 //! not sent (coordinated omission). From one seed the same arrivals, on every machine.
 
+use crate::random::Random;
 use fulcrum_plan::units::MilliRps;
 
 /// How requests arrive.
@@ -24,44 +25,6 @@ impl Process {
     pub fn from_name(name: &str) -> Option<Self> {
         let found = Self::NAMES.iter().find(|(known, _)| *known == name);
         found.map(|(_, process)| *process)
-    }
-}
-
-/// A small generator of random numbers: SplitMix64 (Steele, Lea, Flood, OOPSLA 2014).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Random(u64);
-
-impl Random {
-    /// A generator; every seed is good.
-    #[must_use]
-    pub const fn new(seed: u64) -> Self {
-        Self(seed)
-    }
-
-    /// The next 64 bits.
-    pub const fn next_bits(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut bits = self.0;
-        bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        bits ^ (bits >> 31)
-    }
-
-    /// A number below a bound that is not zero. The bias is below `bound / 2^64`.
-    pub fn below(&mut self, bound: u64) -> u64 {
-        let wide = u128::from(self.next_bits()) * u128::from(bound);
-        u64::try_from(wide >> 64).unwrap_or(0)
-    }
-
-    /// A number in (0, 1].
-    #[expect(clippy::cast_precision_loss, reason = "53 bits are what a float holds")]
-    pub fn unit(&mut self) -> f64 {
-        ((self.next_bits() >> 11) + 1) as f64 / (1_u64 << 53) as f64
-    }
-
-    /// An exponentially distributed number with mean 1.
-    pub fn exponential(&mut self) -> f64 {
-        -libm::log(self.unit())
     }
 }
 
@@ -145,28 +108,10 @@ mod tests {
         let of = |seed| -> Vec<u64> { arrivals(Process::Poisson, seed).take(9).collect() };
         assert_eq!(of(7), of(7));
         assert_ne!(of(7), of(8));
-        // The first value of the generator's reference implementation for seed 1234567.
-        assert_eq!(
-            Random::new(1_234_567).next_bits(),
-            6_457_827_717_110_365_317
-        );
     }
 
     #[test]
     fn a_rate_of_zero_has_no_arrivals() {
         assert!(Arrivals::new(Process::Constant, MilliRps(0), 1, 0).is_none());
-    }
-
-    #[test]
-    fn numbers_below_a_bound_reach_both_ends() {
-        let mut random = Random::new(3);
-        let mut seen = [0_u32; 5];
-        for _ in 0..5_000 {
-            seen[usize::try_from(random.below(5)).unwrap()] += 1;
-        }
-        assert!(
-            seen.iter().all(|count| (800..1_200).contains(count)),
-            "{seen:?}"
-        );
     }
 }

@@ -3,8 +3,9 @@
 //! Open loop: a request's time of arrival is the time it was due, whether or not the loop was ready, and
 //! whether or not the feeder itself was woken late. Latency is measured from there, so no delay is hidden.
 
-use crate::arrivals::{Arrivals, Random};
+use crate::arrivals::Arrivals;
 use crate::queue::{Request, Sender};
+use crate::random::Random;
 use crate::serve::Clock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, Thread};

@@ -18,6 +18,7 @@ pub mod models;
 pub mod notify;
 pub mod profile;
 pub mod queue;
+pub mod random;
 pub mod schedule;
 pub mod serve;
 pub mod signal;

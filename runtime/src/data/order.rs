@@ -1,5 +1,7 @@
 //! The order in which samples are handed out.
 
+use crate::random::Random;
+
 /// An endless sequence of indices: each epoch is a permutation of all of them, a new one each time.
 ///
 /// Fisher-Yates, one exchange per index, so that no epoch begins with a pause for shuffling. The memory is
@@ -7,14 +9,12 @@
 ///
 /// # References
 /// - R. Durstenfeld, *Algorithm 235: Random permutation*, CACM 7(7), 1964, doi:10.1145/364520.364540.
-/// - G. Steele, D. Lea, C. Flood, *Fast splittable pseudorandom number generators*, OOPSLA 2014,
-///   doi:10.1145/2660193.2660195: SplitMix64.
 #[derive(Debug)]
 pub struct Order {
     indices: Vec<u32>,
     position: usize,
     epoch: u64,
-    random: SplitMix64,
+    random: Random,
 }
 
 impl Order {
@@ -26,7 +26,7 @@ impl Order {
             indices: (0..count.max(1)).collect(),
             position: 0,
             epoch: 0,
-            random: SplitMix64(seed),
+            random: Random::new(seed),
         }
     }
 
@@ -38,9 +38,10 @@ impl Order {
 
     /// The next index. Constant time; does not allocate.
     pub fn next_index(&mut self) -> u32 {
-        let left = self.indices.len() - self.position;
-        self.indices
-            .swap(self.position, self.position + self.random.below(left));
+        let left = (self.indices.len() - self.position) as u64;
+        // Below `left`, which is a length: it fits.
+        let offset = self.random.below(left) as usize;
+        self.indices.swap(self.position, self.position + offset);
         let index = self.indices[self.position];
         self.position += 1;
         if self.position == self.indices.len() {
@@ -51,42 +52,9 @@ impl Order {
     }
 }
 
-/// A generator of 64-bit numbers with a 64-bit state.
-#[derive(Debug)]
-struct SplitMix64(u64);
-
-impl SplitMix64 {
-    fn next_u64(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
-    }
-
-    /// A number below `limit`, which is at least 1. Some come up more often than others by at most
-    /// `limit` / 2^64.
-    fn below(&mut self, limit: usize) -> usize {
-        ((u128::from(self.next_u64()) * limit as u128) >> 64) as usize
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_generator_is_splitmix64() {
-        // First outputs of the reference implementation (Vigna, splitmix64.c) from state 1234567.
-        let mut random = SplitMix64(1_234_567);
-        let first = [random.next_u64(), random.next_u64(), random.next_u64()];
-        let reference = [
-            6_457_827_717_110_365_317,
-            3_203_168_211_198_807_973,
-            9_817_491_932_198_370_423,
-        ];
-        assert_eq!(first, reference);
-    }
 
     #[test]
     fn every_epoch_is_another_permutation() {

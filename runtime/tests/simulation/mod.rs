@@ -3,8 +3,8 @@
 //! One thread, one seed, no wall clock: the same seed replays the same hour on every machine.
 
 use fulcrum_plan::units::MilliRps;
-use fulcrum_runtime::arrivals::Random;
 use fulcrum_runtime::queue::{Request, Ring};
+use fulcrum_runtime::random::Random;
 use fulcrum_runtime::schedule::{Assignment, Serving};
 use fulcrum_runtime::serve::{Clock, GivenUp, Loop, Turn, Work, WorkError};
 use fulcrum_runtime::telemetry::Telemetry;
