@@ -1,4 +1,17 @@
-//! The lean runtime of Fulcrum.
+//! The lean runtime of Fulcrum: sets a board's clocks from a plan, and interleaves inference with training.
+//!
+//! - The board: [`board`] (find it, set a power mode, put the clocks back), [`signal`], [`doctor`],
+//!   [`capture`].
+//! - The engine: [`engine`] (ONNX Runtime: library, sessions, parameters), [`data`] (samples to train with).
+//! - The loop: [`serve`] asks [`schedule`] what to do next and does it with [`models`]; [`queue`] brings
+//!   requests in, [`guard`] and [`control`] keep the budgets, [`telemetry`] and [`histogram`] tell the rest
+//!   of the process.
+//! - Requests: [`feeder`] and [`arrivals`] play them, [`socket`] and [`exchange`] take them from other
+//!   processes, [`client`] sends them.
+//! - Around it: [`profile`] (measuring for a planner), [`notify`] (systemd), [`allocation`] (what a thread
+//!   allocates), [`random`], [`json`].
+//!
+//! No clap, no anyhow, no float model; nothing in the loop allocates after start (invariant I5).
 
 pub mod allocation;
 pub mod arrivals;
