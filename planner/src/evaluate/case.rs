@@ -4,7 +4,7 @@ use super::StudyProblem;
 use super::trace;
 use crate::answer::{self, Answer};
 use crate::boards;
-use crate::demand::{self, DemandGrid, Load};
+use crate::demand::{self, DemandGrid, Load, PowerRange};
 use crate::offer::Offer;
 use crate::profile::{ProfileSource, Run, Truth};
 use crate::space::Grid;
@@ -57,7 +57,11 @@ impl Case {
             .map(|cell| cell.time_us.0)
             .min()
             .is_some_and(|fastest| fastest > limit_us);
-        let mut demands = DemandGrid::of(problem.formulas(), is_heavy);
+        let slots = 0..task.slots().len();
+        let cells = (0..modes.len())
+            .flat_map(|mode| slots.clone().filter_map(move |slot| cell(mode, slot)));
+        let range = PowerRange::of(cells);
+        let mut demands = DemandGrid::of(problem.formulas(), is_heavy, range);
         if problem == StudyProblem::Dynamic {
             demands.loads = trace::windows(&demands.loads);
         }

@@ -11,7 +11,7 @@
 use super::design;
 use super::propose::{self, Agenda};
 use crate::bench::{Bench, Stop};
-use crate::demand::{self, DemandGrid};
+use crate::demand::{self, DemandGrid, PowerRange};
 use crate::offer::{self, Offer};
 use crate::pool::Pool;
 use crate::surrogate::Surrogate;
@@ -35,7 +35,8 @@ pub fn run(bench: &mut Bench<'_>) -> Result<(), Stop> {
     }
     let problem = offer::main_problem(bench.task());
     let offers = Offer::of(bench.task(), problem);
-    let grid = DemandGrid::of(problem, is_heavy(bench.task(), bench.pool()));
+    let range = power_range(bench.task(), bench.pool());
+    let grid = DemandGrid::of(problem, is_heavy(bench.task(), bench.pool()), range);
     let mut agenda = Agenda::new(clocks.len());
     let mut surrogate = None;
     loop {
@@ -54,6 +55,16 @@ pub fn run(bench: &mut Bench<'_>) -> Result<(), Stop> {
             _ => return Ok(()),
         }
     }
+}
+
+/// What the initial design, which holds the extremes, drew.
+fn power_range(task: &Task, pool: &Pool) -> PowerRange {
+    let modes = pool.observed_modes();
+    let slots = 0..task.slots().len();
+    let cells = modes
+        .iter()
+        .flat_map(|&mode| slots.clone().filter_map(move |slot| pool.cell(mode, slot)));
+    PowerRange::of(cells)
 }
 
 /// Whether the workload that is served, or else trained, is heavy, by its fastest observed minibatch.
