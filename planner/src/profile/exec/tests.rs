@@ -156,7 +156,9 @@ fn a_board_behind_a_login_banner_is_measured() {
     let folder = Folder::new("banner");
     let answers = [progress(1, 100), Response::Measured(measured(1))];
     folder.file("answers", &answers);
-    let command = folder.command("echo Welcome; echo on-stderr >&2; cat hello answers -");
+    // Two pipes have no common order: the line needs its time to arrive before the answers.
+    let command =
+        folder.command("echo Welcome; echo on-stderr >&2; sleep 0.5; cat hello answers -");
     let (exec, log) = open(&command);
     let mut exec = exec.unwrap();
     assert_eq!(exec.board(), "orin-agx");
