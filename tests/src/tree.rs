@@ -50,31 +50,39 @@ impl Drop for TemporaryFolder {
     }
 }
 
+/// Shows every path below `root` that is no folder to `read`; what it makes of them, by relative path.
+/// Links are not followed.
+fn collect<T>(
+    root: &Path,
+    read: impl Fn(&Path, fs::FileType) -> Option<T>,
+) -> BTreeMap<PathBuf, T> {
+    let mut found = BTreeMap::new();
+    let mut folders = vec![root.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).expect("a folder") {
+            let path = entry.expect("an entry").path();
+            let kind = path.symlink_metadata().expect("its kind").file_type();
+            if kind.is_dir() {
+                folders.push(path);
+            } else if let Some(what) = read(&path, kind) {
+                let relative = path.strip_prefix(root).expect("below root").to_owned();
+                found.insert(relative, what);
+            }
+        }
+    }
+    found
+}
+
 /// Every plain file below `root` with its text; links are not followed.
 ///
 /// # Panics
 /// A file cannot be read.
 #[must_use]
 pub fn files(root: &Path) -> BTreeMap<PathBuf, String> {
-    let mut found = BTreeMap::new();
-    let mut folders = vec![root.to_owned()];
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(&folder).expect("a folder") {
-            let path = entry.expect("an entry").path();
-            let kind = path.symlink_metadata().expect("its kind");
-            if kind.is_dir() {
-                folders.push(path);
-            } else if kind.is_file() {
-                let text =
-                    String::from_utf8_lossy(&fs::read(&path).expect("its text")).into_owned();
-                found.insert(
-                    path.strip_prefix(root).expect("below root").to_owned(),
-                    text,
-                );
-            }
-        }
-    }
-    found
+    collect(root, |path, kind| {
+        let bytes = kind.is_file().then(|| fs::read(path).expect("its text"))?;
+        Some(String::from_utf8_lossy(&bytes).into_owned())
+    })
 }
 
 /// Every link below `root` with what it points to.
@@ -83,24 +91,10 @@ pub fn files(root: &Path) -> BTreeMap<PathBuf, String> {
 /// A folder or a link cannot be read.
 #[must_use]
 pub fn links(root: &Path) -> BTreeMap<PathBuf, PathBuf> {
-    let mut found = BTreeMap::new();
-    let mut folders = vec![root.to_owned()];
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(&folder).expect("a folder") {
-            let path = entry.expect("an entry").path();
-            let kind = path.symlink_metadata().expect("its kind");
-            if kind.is_dir() {
-                folders.push(path);
-            } else if kind.is_symlink() {
-                let target = fs::read_link(&path).expect("a link");
-                found.insert(
-                    path.strip_prefix(root).expect("below root").to_owned(),
-                    target,
-                );
-            }
-        }
-    }
-    found
+    collect(root, |path, kind| {
+        kind.is_symlink()
+            .then(|| fs::read_link(path).expect("a link"))
+    })
 }
 
 /// The files of a board below `root`, without those of Fulcrum's own in `run/`.

@@ -92,18 +92,14 @@ fn search<S: ProfileSource + Clone>(
     (pool, runs)
 }
 
-/// The best answers of what was observed.
-fn observed(case: &Case, pool: &Pool) -> Answers {
-    let modes = pool.observed_modes();
+/// The best answers of some modes, for every load.
+fn answers(
+    case: &Case,
+    modes: impl Iterator<Item = usize> + Clone,
+    cell: impl Fn(usize, usize) -> Option<Cell> + Copy,
+) -> Answers {
     let best = |load: &Load| {
-        let cell = |mode: usize, slot: usize| pool.cell(mode, slot);
-        answer::best_by_power(
-            modes.iter().copied(),
-            cell,
-            &case.offers,
-            load,
-            &case.grid.powers,
-        )
+        answer::best_by_power(modes.clone(), cell, &case.offers, load, &case.grid.powers)
     };
     case.grid
         .loads
@@ -112,25 +108,21 @@ fn observed(case: &Case, pool: &Pool) -> Answers {
         .collect()
 }
 
+/// The best answers of what was observed.
+fn observed(case: &Case, pool: &Pool) -> Answers {
+    let modes = pool.observed_modes();
+    answers(case, modes.iter().copied(), |mode, slot| {
+        pool.cell(mode, slot)
+    })
+}
+
 /// The best answers of what is predicted from what was observed.
 fn predicted(case: &Case, pool: &Pool, seed: u64) -> Answers {
     let cells = nn::predict(&case.task, &case.modes, pool, seed);
     let slots = case.task.slots().len();
-    let best = |load: &Load| {
-        let cell = |mode: usize, slot: usize| cells[mode * slots + slot];
-        answer::best_by_power(
-            0..case.modes.len(),
-            cell,
-            &case.offers,
-            load,
-            &case.grid.powers,
-        )
-    };
-    case.grid
-        .loads
-        .iter()
-        .map(|load| Some(best(load)))
-        .collect()
+    answers(case, 0..case.modes.len(), |mode, slot| {
+        cells[mode * slots + slot]
+    })
 }
 
 /// A search per solvable configuration; with the mean of profiles and of modes.
