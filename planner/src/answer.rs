@@ -161,6 +161,7 @@ mod tests {
     use super::*;
     use crate::boards;
     use crate::plan::{self, PlanRequest};
+    use crate::prior::Prior;
     use crate::profile::synthetic::Synthetic;
     use crate::profile::{Measurement, Run};
     use crate::space::Grid;
@@ -189,6 +190,7 @@ mod tests {
             seed: 5,
             grid: Grid::All,
             demand: None,
+            prior: Prior::default(),
         };
         let mut quiet = |_: usize, _: usize, _: &Run, _: &Measurement| {};
         let (table, _) = plan::make(&mut board, &request, &mut quiet).unwrap();

@@ -5,7 +5,9 @@
 //! `i7_no_faulty_measurement_reaches_the_pool`).
 
 use crate::pool::{Observation, Pool};
+use crate::prior::{Evidence, Prior};
 use crate::profile::{Fault, Measurement, ProfileError, ProfileSource, Run};
+use crate::surrogate::clocks::Cube;
 use crate::workload::Task;
 use fulcrum_plan::{Cell, PowerMode};
 
@@ -39,6 +41,7 @@ pub struct Bench<'a> {
     source: &'a mut dyn ProfileSource,
     task: &'a Task,
     modes: &'a [PowerMode],
+    prior: &'a Prior,
     limit: usize,
     spent: usize,
     pool: Pool,
@@ -47,11 +50,12 @@ pub struct Bench<'a> {
 }
 
 impl<'a> Bench<'a> {
-    /// A bench for `limit` profiles over candidate `modes`.
+    /// A bench for `limit` profiles over candidate `modes`, with what is known of the board from before.
     pub fn new(
         source: &'a mut dyn ProfileSource,
         task: &'a Task,
         modes: &'a [PowerMode],
+        prior: &'a Prior,
         limit: usize,
         on_profile: &'a mut OnProfile<'a>,
     ) -> Self {
@@ -59,6 +63,7 @@ impl<'a> Bench<'a> {
             source,
             task,
             modes,
+            prior,
             limit,
             spent: 0,
             pool: Pool::new(modes.len(), task.slots().len()),
@@ -77,6 +82,12 @@ impl<'a> Bench<'a> {
     #[must_use]
     pub const fn modes(&self) -> &'a [PowerMode] {
         self.modes
+    }
+
+    /// What the prior adds to what is observed here.
+    #[must_use]
+    pub fn evidence(&self) -> Evidence {
+        Evidence::new(self.task, self.modes, &Cube::of(self.modes), self.prior)
     }
 
     /// What was observed so far.
@@ -172,6 +183,7 @@ mod tests {
         let lstm = find_workload(&exact, Role::Train, "lstm").unwrap();
         let task = Task::new(Some(lstm), vec![]).unwrap();
         let modes = exact.modes(&[]);
+        let prior = Prior::default();
         for seed in 0..5 {
             let faults = Faults {
                 seed,
@@ -181,7 +193,7 @@ mod tests {
             };
             let mut source = Unreliable::new(exact.clone(), faults);
             let mut on_profile = |_: usize, _: usize, _: &Run, _: &Measurement| {};
-            let mut bench = Bench::new(&mut source, &task, &modes, 200, &mut on_profile);
+            let mut bench = Bench::new(&mut source, &task, &modes, &prior, 200, &mut on_profile);
             let mut at = 0;
             while bench.measure(at * 7919 % modes.len(), 0).is_ok() {
                 at += 1;

@@ -5,6 +5,7 @@
 //! - [`profile`]: where measurements come from, and the journal that keeps them;
 //! - [`workload`], [`space`]: what is measured, and in which modes;
 //! - [`mod@bench`], [`pool`]: where profiles are paid, and what was observed;
+//! - [`prior`]: what earlier plans of the board taught;
 //! - [`surrogate`]: what is believed of cells that were not paid for;
 //! - [`search`]: which profiles to pay for;
 //! - [`front`], [`plan`]: from observations to a plan table;
@@ -27,6 +28,7 @@ pub mod front;
 pub mod offer;
 pub mod plan;
 pub mod pool;
+pub mod prior;
 pub mod profile;
 pub mod random;
 pub mod search;

@@ -5,6 +5,7 @@ use crate::boards::{self, UnknownBoard};
 use crate::front;
 use crate::offer;
 use crate::pool::Pool;
+use crate::prior::Prior;
 use crate::profile::journal::Header;
 use crate::profile::{ProfileError, ProfileSource, UnknownWorkload, find_workload};
 use crate::search::{self, Goal, Kind, NeedsGoal, Strategy, gmd};
@@ -32,6 +33,8 @@ pub struct PlanRequest {
     pub grid: Grid,
     /// The demand to answer, for searches that answer one.
     pub demand: Option<Demand>,
+    /// What earlier plans of the board taught.
+    pub prior: Prior,
 }
 
 /// How a search ended.
@@ -155,7 +158,7 @@ pub fn make(
     });
 
     let most = runs_max.unwrap_or(usize::MAX);
-    let mut bench = Bench::new(source, &task, &modes, most, on_profile);
+    let mut bench = Bench::new(source, &task, &modes, &request.prior, most, on_profile);
     let mut memory = gmd::Memory::default();
     let end = search::run(
         &request.strategy,
@@ -198,11 +201,16 @@ pub fn journal_header(
     source: &dyn ProfileSource,
     request: &PlanRequest,
 ) -> Result<Header, PlanError> {
+    let mut strategy = format!("{} on grid {}", strategy(request)?, request.grid);
+    if !request.prior.is_empty() {
+        let (count, crc) = (request.prior.len(), request.prior.checksum());
+        strategy += &format!(" with a prior of {count} profiles, checksum {crc:08x}");
+    }
     Ok(Header {
         board: source.board().to_owned(),
         source: source.identity(),
         workloads: task(source, request)?.workloads().to_vec(),
-        strategy: format!("{} on grid {}", strategy(request)?, request.grid),
+        strategy,
         seed: request.seed,
     })
 }
@@ -334,7 +342,7 @@ mod tests {
     use crate::profile::Run;
     use crate::profile::Truth as _;
     use crate::profile::faults::{Faults, Unreliable};
-    use crate::profile::journal::Journaled;
+    use crate::profile::journal::{Journaled, Record};
     use crate::profile::synthetic::Synthetic;
     use fulcrum_plan::wire;
 
@@ -351,6 +359,7 @@ mod tests {
             seed,
             grid: Grid::Subset441,
             demand: None,
+            prior: Prior::default(),
         }
     }
 
@@ -427,6 +436,42 @@ mod tests {
             }
         }
         assert!(cells > 10 && cells <= 60, "{cells}");
+    }
+
+    /// Invariant I3: what a prior knows is believed, never answered.
+    #[test]
+    fn i3_a_prior_changes_what_is_profiled_and_adds_no_answer() {
+        let mut records = Vec::new();
+        let mut other = request("als:40", 1);
+        other.train = Some("mobilenetv3".into());
+        other.infer = vec![];
+        let mut keep = |_: usize, _: usize, run: &Run, measurement: &Measurement| {
+            records.push(Record {
+                run: run.clone(),
+                measurement: *measurement,
+            });
+        };
+        let _ = make(&mut board(), &other, &mut keep).unwrap();
+        let mut alone = request("als:12", 1);
+        alone.infer = vec![];
+        let mut taught = alone.clone();
+        taught.prior.learn(&records);
+        let search = |request: &PlanRequest| {
+            let mut runs = Vec::new();
+            let mut keep = |_: usize, _: usize, run: &Run, _: &Measurement| runs.push(run.clone());
+            let (table, _) = make(&mut board(), request, &mut keep).unwrap();
+            (table, runs)
+        };
+        let ((_, without), (table, with)) = (search(&alone), search(&taught));
+        assert_eq!(with.len(), 12);
+        assert_ne!(with, without);
+        for row in &table.rows {
+            assert!(with.iter().any(|run| run.mode == row.mode));
+        }
+        assert_ne!(
+            journal_header(&board(), &taught).unwrap(),
+            journal_header(&board(), &alone).unwrap()
+        );
     }
 
     #[test]

@@ -139,12 +139,23 @@ impl Task {
                 most: BATCHES_MAX,
             });
         }
+        Ok(Self::of(workloads))
+    }
+
+    /// This task with further workloads behind its own, beyond what a plan holds: what a surrogate is
+    /// fitted to.
+    #[must_use]
+    pub fn followed_by(&self, others: &[Workload]) -> Self {
+        Self::of(self.workloads.iter().chain(others).cloned().collect())
+    }
+
+    fn of(workloads: Vec<Workload>) -> Self {
         let slots = workloads
             .iter()
             .enumerate()
             .flat_map(|(workload, w)| w.batches.iter().map(move |&batch| Slot { workload, batch }))
             .collect();
-        Ok(Self { workloads, slots })
+        Self { workloads, slots }
     }
 
     /// The workloads, training first.

@@ -276,6 +276,45 @@ fn plan_names_what_it_does_not_have() {
 }
 
 #[test]
+fn a_plan_takes_journals_of_the_same_board_as_a_prior() {
+    let folder = TemporaryFolder::new();
+    let plan = |board: &str, options: &[&str]| {
+        let source = format!("synthetic:{board}");
+        let mut command = fulcrum();
+        command
+            .current_dir(folder.path())
+            .args(["plan", "--board", board, "--profiles", &source])
+            .args(options);
+        Answer::of(&mut command)
+    };
+    let first = "--train lstm --strategy als:20 --out lstm.plan --journal lstm.journal";
+    let _ = plan("orin-agx", &first.split(' ').collect::<Vec<_>>()).expect(0);
+    let second = "--train resnet18 --strategy als:12 --out x.plan --prior lstm.journal";
+    let _ = plan("orin-agx", &second.split(' ').collect::<Vec<_>>()).expect(0);
+    let taught = std::fs::read(folder.path().join("x.plan")).unwrap();
+    let alone = "--train resnet18 --strategy als:12 --out x.plan";
+    let _ = plan("orin-agx", &alone.split(' ').collect::<Vec<_>>()).expect(0);
+    assert_ne!(std::fs::read(folder.path().join("x.plan")).unwrap(), taught);
+
+    for (board, prior, expected) in [
+        (
+            "orin-nx-16",
+            "lstm.journal",
+            "of board orin-agx, not of orin-nx-16",
+        ),
+        ("orin-agx", "lstm.plan", "not a journal"),
+        ("orin-agx", "none.journal", "none.journal"),
+    ] {
+        let options = ["--train", "lstm", "--out", "y.plan", "--prior", prior];
+        let answer = plan(board, &options);
+        assert_eq!(answer.code, Some(2), "{}", answer.text());
+        assert!(answer.stderr.contains("--prior"), "{}", answer.stderr);
+        assert!(answer.stderr.contains(expected), "{}", answer.stderr);
+        assert!(!folder.path().join("y.plan").exists());
+    }
+}
+
+#[test]
 fn a_reader_that_has_seen_enough_is_no_error() {
     let folder = TemporaryFolder::new();
     let plan = folder.path().join("x.plan");

@@ -6,6 +6,7 @@ use crate::answer::{self, Answer};
 use crate::boards;
 use crate::demand::{self, DemandGrid, Load, PowerRange};
 use crate::offer::Offer;
+use crate::prior::Prior;
 use crate::profile::{ProfileSource, Run, Truth};
 use crate::space::Grid;
 use crate::workload::Task;
@@ -18,6 +19,7 @@ pub(super) struct Case {
     pub(super) name: String,
     pub(super) task: Task,
     pub(super) modes: Vec<PowerMode>,
+    pub(super) prior: Prior,
     pub(super) offers: Vec<Offer>,
     /// Powers and loads. In the dynamic problem the loads are windows in time, for one latency budget
     /// after the other.
@@ -29,15 +31,21 @@ pub(super) struct Case {
     pub(super) solvable: usize,
 }
 
+/// The modes that a search for a task may choose from.
+pub(super) fn candidates(source: &impl ProfileSource, task: &Task, grid: Grid) -> Vec<PowerMode> {
+    let board = boards::named(source.board()).ok();
+    grid.candidates(&source.modes(task.workloads()), board)
+}
+
 impl Case {
     pub(super) fn new<S: ProfileSource + Truth>(
         source: &S,
         problem: StudyProblem,
         task: Task,
         grid: Grid,
+        lessons: &Prior,
     ) -> Self {
-        let board = boards::named(source.board()).ok();
-        let modes = grid.candidates(&source.modes(task.workloads()), board);
+        let modes = candidates(source, &task, grid);
         let slots = task.slots().len();
         let truth: Vec<Option<Cell>> = (0..modes.len() * slots)
             .map(|at| {
@@ -75,6 +83,7 @@ impl Case {
             problem,
             name: names.join(" + "),
             solvable: optima.iter().flatten().flatten().count(),
+            prior: lessons.without(&task),
             task,
             modes,
             offers,

@@ -1,16 +1,21 @@
 //! One strategy and seed on one case.
 
 use super::StudyProblem;
-use super::case::Case;
+use super::case::{self, Case};
 use super::trace;
 use super::violations::Violations;
 use crate::answer::{self, Answer};
 use crate::bench::Bench;
 use crate::demand::Load;
 use crate::pool::Pool;
+use crate::prior::Prior;
+use crate::profile::faults::{Faults, Unreliable};
+use crate::profile::journal::Record;
 use crate::profile::{Measurement, ProfileSource, Run};
 use crate::search::gmd::Memory;
 use crate::search::{self, Goal, Kind, Strategy, nn};
+use crate::space::Grid;
+use crate::workload::Task;
 use fulcrum_plan::Cell;
 use fulcrum_plan::problem::Demand;
 use fulcrum_plan::units::MilliWatt;
@@ -44,18 +49,35 @@ const LOAD_STRIDE: usize = 7;
 /// Loads up to which none is left out.
 const LOADS_MAX: usize = 30;
 
+/// A strategy with its seed on a source that may fail, for one case.
+struct Job<'a, S> {
+    source: &'a S,
+    faults: Option<Faults>,
+    case: &'a Case,
+    strategy: &'a Strategy,
+    seed: u64,
+}
+
 /// Runs one job.
 pub(super) fn run<S: ProfileSource + Clone + Sync>(
     source: &S,
     case: &Case,
     strategy: &Strategy,
+    faults: Option<Faults>,
     seed: u64,
 ) -> Outcome {
     let start = Instant::now();
+    let job = Job {
+        source,
+        faults,
+        case,
+        strategy,
+        seed,
+    };
     let (answers, runs, modes) = if strategy.kind.is_for_one_demand() {
-        by_demand(source, case, strategy, seed)
+        job.by_demand()
     } else {
-        let (pool, runs) = search(source, case, strategy, seed, None, &mut Memory::default());
+        let (pool, runs) = job.search(None, &mut Memory::default());
         let modes = pool.observed_modes().len() as f64;
         let answers = match strategy.kind {
             Kind::Nn => predicted(case, &pool, seed),
@@ -71,25 +93,112 @@ pub(super) fn run<S: ProfileSource + Clone + Sync>(
     outcome
 }
 
-fn search<S: ProfileSource + Clone>(
+impl<S: ProfileSource + Clone + Sync> Job<'_, S> {
+    /// What a search observes, and the profiles it pays.
+    fn search(&self, goal: Option<&Goal>, memory: &mut Memory) -> (Pool, usize) {
+        let Self { case, strategy, .. } = self;
+        let (mut sound, mut faulty);
+        let source: &mut dyn ProfileSource = match self.faults {
+            None => {
+                sound = self.source.clone();
+                &mut sound
+            }
+            Some(faults) => {
+                let seed = self.seed;
+                faulty = Unreliable::new(self.source.clone(), Faults { seed, ..faults });
+                &mut faulty
+            }
+        };
+        let mut quiet = |_: usize, _: usize, _: &Run, _: &Measurement| {};
+        let most = match strategy.limit {
+            Some(limit) if !strategy.kind.is_for_one_demand() => limit as usize,
+            _ => usize::MAX,
+        };
+        let (task, modes, prior) = (&case.task, &case.modes, &case.prior);
+        let mut bench = Bench::new(source, task, modes, prior, most, &mut quiet);
+        // A search that stops early has what it has; without a goal where one is needed it has nothing.
+        let _ = search::run(strategy, &mut bench, self.seed, goal, memory);
+        let (pool, runs, _) = bench.finish();
+        (pool, runs)
+    }
+
+    /// A search per solvable configuration; with the mean of profiles and of modes.
+    fn by_demand(&self) -> (Answers, f64, f64) {
+        let case = self.case;
+        let powers = &case.grid.powers;
+        let count = case.grid.loads.len();
+        let stride = if count > LOADS_MAX { LOAD_STRIDE } else { 1 };
+        let is_searched = |load: usize| load.is_multiple_of(stride);
+        // One memory per power budget: results do not depend on it, and it stays small.
+        let columns: Vec<Vec<Option<Found>>> = (0..powers.len())
+            .into_par_iter()
+            .map(|power| {
+                let mut memory = Memory::default();
+                (0..count)
+                    .map(|load| {
+                        case.optima[load][power].filter(|_| is_searched(load))?;
+                        Some(self.for_demand(&case.grid.loads[load], powers[power], &mut memory))
+                    })
+                    .collect()
+            })
+            .collect();
+        let found = || columns.iter().flatten().flatten();
+        let searches = found().count().max(1) as f64;
+        let runs: usize = found().map(|found| found.runs).sum();
+        let modes: usize = found().map(|found| found.modes).sum();
+        let answers = (0..count)
+            .map(|load| {
+                let answer = |column: &Vec<Option<Found>>| column[load].as_ref()?.answer;
+                is_searched(load).then(|| columns.iter().map(answer).collect())
+            })
+            .collect();
+        (answers, runs as f64 / searches, modes as f64 / searches)
+    }
+
+    fn for_demand(&self, load: &Load, power_mw: MilliWatt, memory: &mut Memory) -> Found {
+        let case = self.case;
+        let goal = Goal {
+            problem: case.problem.formulas(),
+            demand: Demand {
+                power_mw,
+                latency_us: load.latency_us,
+                rate: load.rate,
+            },
+        };
+        let (pool, runs) = self.search(Some(&goal), memory);
+        let modes = pool.observed_modes();
+        let cell = |mode: usize, slot: usize| pool.cell(mode, slot);
+        let one = modes.iter().copied();
+        let best = answer::best_by_power(one, cell, &case.offers, load, &[power_mw]);
+        Found {
+            answer: best.first().copied().flatten(),
+            runs,
+            modes: modes.len(),
+        }
+    }
+}
+
+/// What a search of a task by itself measures.
+pub(super) fn measured<S: ProfileSource + Clone>(
     source: &S,
-    case: &Case,
+    task: &Task,
     strategy: &Strategy,
-    seed: u64,
-    goal: Option<&Goal>,
-    memory: &mut Memory,
-) -> (Pool, usize) {
-    let mut source = source.clone();
-    let mut quiet = |_: usize, _: usize, _: &Run, _: &Measurement| {};
-    let most = match strategy.limit {
-        Some(limit) if !strategy.kind.is_for_one_demand() => limit as usize,
-        _ => usize::MAX,
+    grid: Grid,
+) -> Vec<Record> {
+    let modes = case::candidates(source, task, grid);
+    let most = strategy.limit.map_or(usize::MAX, |limit| limit as usize);
+    let (mut source, prior) = (source.clone(), Prior::default());
+    let mut records = Vec::new();
+    let mut keep = |_: usize, _: usize, run: &Run, measurement: &Measurement| {
+        records.push(Record {
+            run: run.clone(),
+            measurement: *measurement,
+        });
     };
-    let mut bench = Bench::new(&mut source, &case.task, &case.modes, most, &mut quiet);
-    // A search that stops early has what it has; without a goal where one is needed it has nothing.
-    let _ = search::run(strategy, &mut bench, seed, goal, memory);
-    let (pool, runs, _) = bench.finish();
-    (pool, runs)
+    let mut bench = Bench::new(&mut source, task, &modes, &prior, most, &mut keep);
+    let _ = search::run(strategy, &mut bench, 0, None, &mut Memory::default());
+    drop(bench);
+    records
 }
 
 /// The best answers of some modes, for every load.
@@ -125,86 +234,11 @@ fn predicted(case: &Case, pool: &Pool, seed: u64) -> Answers {
     })
 }
 
-/// A search per solvable configuration; with the mean of profiles and of modes.
-fn by_demand<S: ProfileSource + Clone + Sync>(
-    source: &S,
-    case: &Case,
-    strategy: &Strategy,
-    seed: u64,
-) -> (Answers, f64, f64) {
-    let powers = &case.grid.powers;
-    let count = case.grid.loads.len();
-    let stride = if count > LOADS_MAX { LOAD_STRIDE } else { 1 };
-    let is_searched = |load: usize| load.is_multiple_of(stride);
-    // One memory per power budget: results do not depend on it, and it stays small.
-    let columns: Vec<Vec<Option<Found>>> = (0..powers.len())
-        .into_par_iter()
-        .map(|power| {
-            let mut memory = Memory::default();
-            (0..case.grid.loads.len())
-                .map(|load| {
-                    case.optima[load][power].filter(|_| is_searched(load))?;
-                    let (load, power_mw) = (case.grid.loads[load], powers[power]);
-                    Some(for_demand(
-                        source,
-                        case,
-                        strategy,
-                        seed,
-                        &load,
-                        power_mw,
-                        &mut memory,
-                    ))
-                })
-                .collect()
-        })
-        .collect();
-    let found = || columns.iter().flatten().flatten();
-    let searches = found().count().max(1) as f64;
-    let runs: usize = found().map(|found| found.runs).sum();
-    let modes: usize = found().map(|found| found.modes).sum();
-    let answers = (0..count)
-        .map(|load| {
-            let answer = |column: &Vec<Option<Found>>| column[load].as_ref()?.answer;
-            is_searched(load).then(|| columns.iter().map(answer).collect())
-        })
-        .collect();
-    (answers, runs as f64 / searches, modes as f64 / searches)
-}
-
 /// What a search for one demand found and cost.
 struct Found {
     answer: Option<Answer>,
     runs: usize,
     modes: usize,
-}
-
-fn for_demand<S: ProfileSource + Clone>(
-    source: &S,
-    case: &Case,
-    strategy: &Strategy,
-    seed: u64,
-    load: &Load,
-    power_mw: MilliWatt,
-    memory: &mut Memory,
-) -> Found {
-    let goal = Goal {
-        problem: case.problem.formulas(),
-        demand: Demand {
-            power_mw,
-            latency_us: load.latency_us,
-            rate: load.rate,
-        },
-    };
-    let (pool, runs) = search(source, case, strategy, seed, Some(&goal), memory);
-    let modes = pool.observed_modes();
-    let cell = |mode: usize, slot: usize| pool.cell(mode, slot);
-    let one = modes.iter().copied();
-    let best = answer::best_by_power(one, cell, &case.offers, load, &[power_mw]);
-    Found {
-        answer: best.first().copied().flatten(),
-        runs,
-        modes: modes.len(),
-    }
 }
 
 /// Judges answers by the true cells of the modes they chose.

@@ -15,6 +15,9 @@ mod violations;
 pub use summary::{Losses, Summary};
 pub use violations::Violations;
 
+use crate::prior::Prior;
+use crate::profile::faults::Faults;
+use crate::profile::journal::Record;
 use crate::profile::{ProfileSource, Truth, UnknownWorkload, find_workload};
 use crate::search::{Kind, Strategy};
 use crate::space::Grid;
@@ -118,7 +121,7 @@ pub fn problems_named(name: &str) -> Result<Vec<StudyProblem>, UnknownProblem> {
 pub struct UnknownProblem(String);
 
 /// What to study.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct StudyRequest {
     /// Problems, in the order of the results.
     pub problems: Vec<StudyProblem>,
@@ -132,6 +135,11 @@ pub struct StudyRequest {
     pub seeds: u64,
     /// Candidate modes.
     pub grid: Grid,
+    /// How the source fails while it is measured; the truth stays exact.
+    pub faults: Option<Faults>,
+    /// The search that was run before for every workload of the source: each task gets the
+    /// measurements of all workloads that are not its own as a prior.
+    pub prior: Option<Strategy>,
 }
 
 /// Why there is no study.
@@ -147,6 +155,11 @@ pub enum StudyError {
     /// A strategy without its limit.
     #[error("strategy `{0}` needs a limit: write `{0}:N`")]
     NoLimit(&'static str),
+    /// A prior by a search that needs a demand.
+    #[error(
+        "a prior of `{0}`: it answers one demand and makes no plan; allowed: als:N, rnd:N, maxn"
+    )]
+    Prior(&'static str),
     /// No seed.
     #[error("0 seeds; allowed: 1 or more")]
     NoSeeds,
@@ -190,9 +203,13 @@ pub fn run<S: ProfileSource + Truth + Clone + Sync>(
                 .map(|task| (problem, task)),
         );
     }
+    let lessons = match &request.prior {
+        Some(strategy) => lessons(source, strategy, request.grid)?,
+        None => Prior::default(),
+    };
     let cases: Vec<Case> = jobs
         .into_par_iter()
-        .map(|(problem, task)| Case::new(source, problem, task, request.grid))
+        .map(|(problem, task)| Case::new(source, problem, task, request.grid, &lessons))
         .filter(|case| case.solvable > 0)
         .collect();
     if cases.is_empty() {
@@ -219,7 +236,7 @@ pub fn run<S: ProfileSource + Truth + Clone + Sync>(
     let outcomes: Vec<Outcome> = jobs
         .par_iter()
         .map(|(case, strategy, seed)| {
-            let outcome = job::run(source, case, strategy, *seed);
+            let outcome = job::run(source, case, strategy, request.faults, *seed);
             on_progress(done.fetch_add(1, Ordering::Relaxed) + 1, jobs.len());
             outcome
         })
@@ -231,11 +248,38 @@ fn check(request: &StudyRequest) -> Result<(), StudyError> {
     if request.seeds == 0 {
         return Err(StudyError::NoSeeds);
     }
+    if let Some(prior) = &request.prior
+        && prior.kind.is_for_one_demand()
+    {
+        return Err(StudyError::Prior(prior.kind.name()));
+    }
     let unlimited = |strategy: &&Strategy| strategy.limit.is_none() && strategy.kind.has_limit();
-    match request.strategies.iter().find(unlimited) {
+    let mut strategies = request.strategies.iter().chain(&request.prior);
+    match strategies.find(unlimited) {
         Some(strategy) => Err(StudyError::NoLimit(strategy.kind.name())),
         None => Ok(()),
     }
+}
+
+/// What a search of every workload by itself measures.
+fn lessons<S: ProfileSource + Truth + Clone + Sync>(
+    source: &S,
+    strategy: &Strategy,
+    grid: Grid,
+) -> Result<Prior, StudyError> {
+    let task = |workload: &Workload| match workload.role {
+        Role::Train => Task::new(Some(workload.clone()), vec![]),
+        Role::Infer => Task::new(None, vec![workload.clone()]),
+    };
+    let tasks = source.workloads().iter().map(task);
+    let tasks = tasks.collect::<Result<Vec<_>, _>>()?;
+    let searches: Vec<Vec<Record>> = tasks
+        .par_iter()
+        .map(|task| job::measured(source, task, strategy, grid))
+        .collect();
+    let mut prior = Prior::default();
+    searches.iter().for_each(|records| prior.learn(records));
+    Ok(prior)
 }
 
 fn workloads(
@@ -262,7 +306,7 @@ fn workloads(
 
 /// The seeds of a strategy: one is enough where nothing is random.
 fn seeds(strategy: &Strategy, request: &StudyRequest) -> std::ops::Range<u64> {
-    let is_random = matches!(strategy.kind, Kind::Random | Kind::Nn);
+    let is_random = matches!(strategy.kind, Kind::Random | Kind::Nn) || request.faults.is_some();
     0..if is_random { request.seeds } else { 1 }
 }
 
@@ -332,6 +376,8 @@ mod tests {
             strategies: strategies.iter().map(|s| s.parse().unwrap()).collect(),
             seeds: 2,
             grid: Grid::Subset441,
+            faults: None,
+            prior: None,
         }
     }
 

@@ -15,7 +15,6 @@ use crate::demand::{self, DemandGrid, PowerRange};
 use crate::offer::{self, Offer};
 use crate::pool::Pool;
 use crate::surrogate::Surrogate;
-use crate::surrogate::clocks::{Clocks, Cube};
 use crate::workload::Task;
 
 /// Modes of the initial design.
@@ -28,9 +27,9 @@ const GAIN_MIN: f64 = 2e-5;
 /// # Errors
 /// [`Stop`], as the bench gave it.
 pub fn run(bench: &mut Bench<'_>) -> Result<(), Stop> {
-    let cube = Cube::of(bench.modes());
-    let clocks: Vec<Clocks> = bench.modes().iter().map(|mode| cube.clocks(mode)).collect();
-    for mode in design::initial(&clocks, INITIAL_MODES) {
+    let evidence = bench.evidence();
+    let clocks = &evidence.clocks[..bench.modes().len()];
+    for mode in design::initial(clocks, INITIAL_MODES) {
         bench.measure_all(mode)?;
     }
     let problem = offer::main_problem(bench.task());
@@ -40,7 +39,11 @@ pub fn run(bench: &mut Bench<'_>) -> Result<(), Stop> {
     let mut agenda = Agenda::new(clocks.len());
     let mut surrogate = None;
     loop {
-        surrogate = Surrogate::fit(&clocks, bench.pool(), surrogate.as_ref());
+        surrogate = Surrogate::fit(
+            &evidence.clocks,
+            &evidence.pool(bench.pool()),
+            surrogate.as_ref(),
+        );
         let Some(surrogate) = &surrogate else {
             return Ok(());
         };

@@ -13,8 +13,9 @@ use crate::bench::{Bench, Stop};
 use crate::demand::{DemandGrid, Load};
 use crate::offer::Offer;
 use crate::pool::Pool;
-use crate::surrogate::clocks::{Clocks, Cube};
+use crate::prior::Evidence;
 use crate::surrogate::{Prediction, Surrogate};
+use fulcrum_plan::Cell;
 use fulcrum_plan::select::Problem;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -27,7 +28,10 @@ const GAIN_MIN: f64 = 1e-4;
 /// What was believed after which observations: searches for many demands of one task take many of the
 /// same steps, and the same observations always lead to the same beliefs.
 #[derive(Debug, Default)]
-pub struct Memory(BTreeMap<Vec<(usize, usize)>, Arc<State>>);
+pub struct Memory(BTreeMap<Vec<Seen>, Arc<State>>);
+
+/// Mode, slot and cell of an observation.
+type Seen = (usize, usize, Option<Cell>);
 
 /// A surrogate, and its beliefs by mode, then slot.
 #[derive(Debug)]
@@ -39,19 +43,28 @@ struct State {
 impl Memory {
     fn state(
         &mut self,
-        clocks: &[Clocks],
+        evidence: &Evidence,
         pool: &Pool,
         offer: &Offer,
         before: Option<&State>,
     ) -> Option<Arc<State>> {
-        if let Some(state) = self.0.get(pool.order()) {
+        let observed = pool.order().iter();
+        let key = observed.map(|&(mode, slot)| (mode, slot, pool.cell(mode, slot)));
+        let key: Vec<Seen> = key.collect();
+        if let Some(state) = self.0.get(&key) {
             return Some(Arc::clone(state));
         }
-        let surrogate = Surrogate::fit(clocks, pool, before.map(|state| &state.surrogate))?;
+        let seen = evidence.pool(pool);
+        let surrogate = Surrogate::fit(
+            &evidence.clocks,
+            &seen,
+            before.map(|state| &state.surrogate),
+        )?;
         let believe = |(mode, clocks)| propose::beliefs(&surrogate, clocks, pool, mode, &[*offer]);
-        let beliefs = clocks.iter().enumerate().map(believe).collect();
+        let candidates = &evidence.clocks[..pool.mode_count()];
+        let beliefs = candidates.iter().enumerate().map(believe).collect();
         let state = Arc::new(State { surrogate, beliefs });
-        self.0.insert(pool.order().to_vec(), Arc::clone(&state));
+        self.0.insert(key, Arc::clone(&state));
         Some(state)
     }
 }
@@ -66,8 +79,7 @@ pub fn run(
     modes_max: usize,
     memory: &mut Memory,
 ) -> Result<(), Stop> {
-    let cube = Cube::of(bench.modes());
-    let clocks: Vec<Clocks> = bench.modes().iter().map(|mode| cube.clocks(mode)).collect();
+    let evidence = bench.evidence();
     let mut offers = Offer::of(bench.task(), goal.problem);
     if !matches!(goal.problem, Problem::Inference(_)) {
         offers.reverse();
@@ -77,7 +89,7 @@ pub fn run(
         if window_is_late(&offer, goal) {
             continue;
         }
-        let is_solved = at_offer(bench, goal, &clocks, &offer, &mut left, memory)?;
+        let is_solved = at_offer(bench, goal, &evidence, &offer, &mut left, memory)?;
         if is_solved || left == 0 {
             break;
         }
@@ -111,12 +123,13 @@ fn profile(
 fn at_offer(
     bench: &mut Bench<'_>,
     goal: &Goal,
-    clocks: &[Clocks],
+    evidence: &Evidence,
     offer: &Offer,
     left: &mut usize,
     memory: &mut Memory,
 ) -> Result<bool, Stop> {
     let mut solved = false;
+    let clocks = &evidence.clocks[..bench.modes().len()];
     for (at, mode) in design::initial(clocks, INITIAL_MODES)
         .into_iter()
         .enumerate()
@@ -138,7 +151,7 @@ fn at_offer(
     let mut agenda = Agenda::new(clocks.len());
     let mut state: Option<Arc<State>> = None;
     while *left > 0 {
-        state = memory.state(clocks, bench.pool(), offer, state.as_deref());
+        state = memory.state(evidence, bench.pool(), offer, state.as_deref());
         let Some(state) = &state else {
             break;
         };

@@ -14,6 +14,7 @@ use crate::{plan_file, progress};
 use anyhow::Context;
 use fulcrum_plan::store::Store;
 use fulcrum_planner::plan::PlanRequest;
+use fulcrum_planner::prior::Prior;
 use fulcrum_planner::profile::synthetic::Synthetic;
 use fulcrum_planner::search::{Kind, Strategy};
 use fulcrum_planner::space::Grid;
@@ -150,6 +151,7 @@ fn plan_and_flash(arguments: &Arguments, device: &Device) -> anyhow::Result<()> 
         seed: arguments.seed,
         grid: Grid::All,
         demand: None,
+        prior: Prior::default(),
     };
     let (table, report) = plan::search(&mut source, &request)?;
     plan::print_report(&table, &report);

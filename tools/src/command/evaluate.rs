@@ -41,6 +41,9 @@ pub struct Arguments {
     /// Candidate modes: the 441-mode subset, or all
     #[arg(long, value_name = "441|all", default_value = "441")]
     grid: Grid,
+    /// Give every search what an earlier one, such as als:50, measured of each workload that is not its own
+    #[arg(long, value_name = "STRATEGY")]
+    prior: Option<Strategy>,
     /// Write the results as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -140,6 +143,8 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<Verdict> {
         strategies: arguments.strategies.clone(),
         seeds: arguments.seeds,
         grid: arguments.grid,
+        faults: None,
+        prior: arguments.prior,
     };
     let study = study(arguments, &request)?;
     println!(

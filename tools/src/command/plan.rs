@@ -8,6 +8,7 @@ use crate::verdict::Verdict;
 use anyhow::Context;
 use fulcrum_plan::PlanTable;
 use fulcrum_planner::plan::{self, Ending, PlanRequest, SearchReport};
+use fulcrum_planner::prior::Prior;
 use fulcrum_planner::profile::ProfileSource;
 use fulcrum_planner::profile::journal::Journaled;
 use fulcrum_planner::search::Strategy;
@@ -46,13 +47,17 @@ pub struct Arguments {
     /// Keep every profile in this file; a killed search that is started again with it pays none twice
     #[arg(long, value_name = "FILE")]
     journal: Option<PathBuf>,
+    /// Journal of an earlier plan of the same board, of whatever workloads: what it measured sharpens what
+    /// is believed of these; may be given several times
+    #[arg(long, value_name = "FILE")]
+    prior: Vec<PathBuf>,
     /// The plan file to write
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
 }
 
 impl Arguments {
-    fn request(&self) -> PlanRequest {
+    fn request(&self, prior: Prior) -> PlanRequest {
         let needs_limit = self.strategy.kind.has_limit() && self.strategy.limit.is_none();
         PlanRequest {
             train: self.train.clone(),
@@ -64,6 +69,7 @@ impl Arguments {
             seed: self.seed,
             grid: self.grid,
             demand: None,
+            prior,
         }
     }
 
@@ -164,7 +170,8 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<Verdict> {
     let source = arguments
         .profiles
         .open(Some(board.name.as_str()), arguments.seed)?;
-    let request = arguments.request();
+    let prior = Prior::read(&arguments.prior, board.name.as_str()).context("--prior")?;
+    let request = arguments.request(prior);
     let (table, report) = search_journaled(source, &request, arguments.journal.as_deref())?;
     let length = plan_file::write(&arguments.out, &table, &board)?;
     print_report(&table, &report);

@@ -4,6 +4,7 @@ use super::journal::Journal;
 use fulcrum_plan::PlanTable;
 use fulcrum_planner::boards;
 use fulcrum_planner::plan::{self, PlanRequest};
+use fulcrum_planner::prior::Prior;
 use fulcrum_planner::profile::faults::{Faults, Unreliable};
 use fulcrum_planner::profile::journal::{Header, Record};
 use fulcrum_planner::profile::synthetic::Synthetic;
@@ -23,6 +24,7 @@ pub(super) fn search(
         seed: 3,
         grid: Grid::Subset441,
         demand: None,
+        prior: Prior::default(),
     };
     let board = boards::named("orin-agx").unwrap();
     let mut source = Unreliable::new(Synthetic::new(board, 3), faults);
