@@ -44,7 +44,7 @@ run: select the plan's best mode for the budgets, apply it, and work until stopp
   --lr X                 learning rate, above 0 to 10 (default 0.05)
   --checkpoint FILE      where the trained parameters are written at the end; read at the start if it exists
   --intra-op-threads N   threads of one operator, 1 to 64 (default 1)
-  --arrivals NAME        constant or poisson (default constant)
+  --arrivals NAME        constant, poisson, diurnal, bursts or dying (default constant)
   --overload NAME        reject-newest or drop-late (default reject-newest)
   --seed N               seed of arrivals and of the samples' order (default 1)
   --duration-s S         stop after this time, 0.1 to 31536000 (default: until a signal)
@@ -431,7 +431,11 @@ fn run(given: &Given) -> Result<Run, UsageError> {
         checkpoint: given.path("--checkpoint"),
         intra_op_threads: given.intra_op_threads()?,
         arrivals: given
-            .parsed("--arrivals", "constant or poisson", Process::from_name)?
+            .parsed(
+                "--arrivals",
+                "constant, poisson, diurnal, bursts or dying",
+                Process::from_name,
+            )?
             .unwrap_or(Process::Constant),
         overload: given
             .parsed("--overload", "reject-newest or drop-late", overload)?
@@ -560,7 +564,7 @@ mod tests {
             ("--rate", "0", "0.001 to 1000000"),
             ("--lr", "11", "above 0, at most 10"),
             ("--intra-op-threads", "0", "1 to 64"),
-            ("--arrivals", "bursty", "constant or poisson"),
+            ("--arrivals", "bursty", "constant, poisson"),
             ("--overload", "panic", "reject-newest or drop-late"),
             ("--seed", "-4", "0 to 2^64 - 1"),
             ("--duration-s", "inf", "0.1 to 31536000"),

@@ -9,7 +9,8 @@
 //! - **close**: to send what is pending as a batch. A batch closes when it is full, or when its oldest
 //!   request cannot wait any longer ([`Schedule::close_by_ns`]);
 //! - **background**: a training step, which cannot be interrupted once it runs;
-//! - **tail**: the duration to reckon with, see [`Estimate`].
+//! - **tail**: the duration to reckon with, see [`Estimate`];
+//! - **pause**: time that the machine takes from whatever runs, or from nothing.
 //!
 //! Rules, in this order:
 //! 1. An urgent change of mode (the guard found a budget violated) comes first.
@@ -38,10 +39,12 @@
 )]
 
 mod estimate;
+mod spread;
 
 pub use estimate::Estimate;
 use fulcrum_plan::select::Solution;
 use fulcrum_plan::units::{MicroSec, MilliRps};
+use spread::Spread;
 
 /// Share of the latency budget kept for what no estimate covers: waking up, copying, the answer's way
 /// back. A guess, from wake-up delays of 50 to 500 µs and budgets of tens of ms.
@@ -153,6 +156,8 @@ pub struct Schedule {
     assignment: Assignment,
     infer: Estimate,
     train: Estimate,
+    /// How late the loop woke up from its waits.
+    waits: Spread,
 }
 
 impl Schedule {
@@ -164,6 +169,7 @@ impl Schedule {
             assignment,
             infer: Estimate::planned(infer_ns, now_ns),
             train: Estimate::planned(assignment.train_ns.unwrap_or(0), now_ns),
+            waits: Spread::new(now_ns),
         }
     }
 
@@ -188,11 +194,23 @@ impl Schedule {
     /// Takes the measured duration of an inference batch into account.
     pub fn observe_infer(&mut self, now_ns: u64, took_ns: u64) {
         self.infer.observe(now_ns, took_ns);
+        self.reckon();
     }
 
     /// Takes the measured duration of a training step into account.
     pub fn observe_train(&mut self, now_ns: u64, took_ns: u64) {
         self.train.observe(now_ns, took_ns);
+        self.reckon();
+    }
+
+    /// A wait for an instant that lasted for `waited_ns` ended, `late_ns` of it after that instant.
+    pub fn observe_wait(&mut self, now_ns: u64, waited_ns: u64, late_ns: u64) {
+        self.waits.observe(now_ns, late_ns, waited_ns);
+    }
+
+    fn reckon(&mut self) {
+        self.infer.reckon(&self.train, &self.waits);
+        self.train.reckon(&self.infer, &self.waits);
     }
 
     /// From now on only inference runs.
@@ -201,9 +219,11 @@ impl Schedule {
     }
 
     /// Lets old measurements fade; called whenever the loop waits.
-    pub const fn age(&mut self, now_ns: u64) {
+    pub fn age(&mut self, now_ns: u64) {
         self.infer.age(now_ns);
         self.train.age(now_ns);
+        self.waits.age(now_ns);
+        self.reckon();
     }
 
     /// The latest start of a batch whose oldest request arrived at `oldest_ns`, at an arrival rate; `None`

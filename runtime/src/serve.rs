@@ -129,6 +129,8 @@ pub struct Loop<'a, C, W> {
     infer_failures: u32,
     train_failures: u32,
     training_stopped: bool,
+    /// Since when, and until when, the loop waits.
+    waiting: Option<(u64, u64)>,
     modes: Option<&'a mut dyn Modes>,
 }
 
@@ -155,6 +157,7 @@ impl<'a, C: Clock, W: Work> Loop<'a, C, W> {
             infer_failures: 0,
             train_failures: 0,
             training_stopped: false,
+            waiting: None,
             modes: None,
         }
     }
@@ -195,6 +198,12 @@ impl<'a, C: Clock, W: Work> Loop<'a, C, W> {
     /// Inference failed [`FAILURES_MAX`] times in a row: nobody is served any more.
     pub fn turn(&mut self) -> Result<Turn, WorkError> {
         let now_ns = self.clock.now_ns();
+        if let Some((since_ns, until_ns)) = self.waiting.take()
+            && let Some(late_ns) = now_ns.checked_sub(until_ns)
+        {
+            let waited_ns = now_ns.saturating_sub(since_ns);
+            self.schedule.observe_wait(now_ns, waited_ns, late_ns);
+        }
         let mut switch = None;
         if let Some(modes) = &mut self.modes {
             modes.look(now_ns, &self.schedule, self.requests.counts().arrived());
@@ -223,6 +232,7 @@ impl<'a, C: Clock, W: Work> Loop<'a, C, W> {
             }
             Action::Wait { until_ns } => {
                 self.schedule.age(now_ns);
+                self.waiting = until_ns.map(|until_ns| (now_ns, until_ns));
                 Ok(Turn::Wait { until_ns })
             }
         }

@@ -7,8 +7,9 @@ mod simulation;
 
 use fulcrum_plan::problem::steps_per_window;
 use fulcrum_plan::units::{MicroSec, MilliRps};
+use fulcrum_runtime::arrivals::{Arrivals, Process};
 use fulcrum_runtime::schedule::{Assignment, Overload, Serving};
-use simulation::{Arrivals, Disturbance, HOUR_NS, Outcome, SECOND_NS, Traffic, run, steps_at_most};
+use simulation::{Disturbance, HOUR_NS, Outcome, SECOND_NS, run, steps_at_most};
 use std::fmt::Write;
 
 const MS: u64 = 1_000_000;
@@ -37,12 +38,18 @@ const USUAL: Disturbance = Disturbance {
     fail_every: 0,
 };
 
-fn hour(traffic: Traffic, rate: f64, budget_ms: u64, trains: bool, seed: u64) -> Outcome {
-    let arrivals = Arrivals::new(traffic, rate, seed);
+/// Arrivals, and the rate that the loop is told: the highest.
+fn traffic(process: Process, rate: f64, seed: u64) -> (Arrivals, MilliRps) {
+    let milli = |rate: f64| MilliRps((rate * 1e3) as u32);
+    let arrivals = Arrivals::new(process, milli(rate), seed, 0).unwrap();
+    (arrivals, milli(rate * process.peak()))
+}
+
+fn hour(process: Process, rate: f64, budget_ms: u64, trains: bool, seed: u64) -> Outcome {
+    let traffic = traffic(process, rate, seed);
     run(
         assignment(budget_ms, trains),
-        arrivals,
-        rate * traffic.peak(),
+        traffic,
         USUAL,
         (seed, HOUR_NS),
     )
@@ -51,7 +58,7 @@ fn hour(traffic: Traffic, rate: f64, budget_ms: u64, trains: bool, seed: u64) ->
 #[test]
 fn the_latency_budget_holds_for_every_kind_of_traffic() {
     // 700 ms: the plan's own peak latency is 580 ms at 60/s.
-    for traffic in Traffic::ALL {
+    for (_, traffic) in Process::NAMES {
         for seed in 0..4 {
             let managed = hour(traffic, RATE / traffic.peak(), 700, true, seed);
             assert!(
@@ -69,7 +76,7 @@ fn training_gets_at_least_what_the_formula_promises() {
     let serving = assignment(700, true).serving.unwrap();
     let steps = steps_per_window(32, MilliRps(60_000), MicroSec(46_000), MicroSec(70_000)).unwrap();
     let promised = steps as f64 * RATE / 32.0 * 3600.0;
-    for traffic in [Traffic::Constant, Traffic::Poisson] {
+    for traffic in [Process::Constant, Process::Poisson] {
         let outcome = hour(traffic, RATE, 700, true, 1);
         assert!(
             outcome.steps as f64 >= 0.97 * promised,
@@ -90,16 +97,10 @@ fn a_slower_board_costs_training_first() {
         ..USUAL
     };
     let seed = 5;
-    let arrivals = Arrivals::new(Traffic::Poisson, RATE, seed);
-    let outcome = run(
-        assignment(700, true),
-        arrivals,
-        RATE,
-        slower,
-        (seed, HOUR_NS),
-    );
+    let traffic = traffic(Process::Poisson, RATE, seed);
+    let outcome = run(assignment(700, true), traffic, slower, (seed, HOUR_NS));
     assert!(outcome.missed_ppm() <= 1_000, "seed {seed}: {outcome:?}");
-    let undisturbed = hour(Traffic::Poisson, RATE, 700, true, seed);
+    let undisturbed = hour(Process::Poisson, RATE, 700, true, seed);
     assert!(
         outcome.steps < undisturbed.steps * 4 / 5,
         "seed {seed}: {outcome:?}"
@@ -113,14 +114,8 @@ fn failures_are_counted_and_nothing_else_suffers() {
         ..USUAL
     };
     let seed = 6;
-    let arrivals = Arrivals::new(Traffic::Poisson, RATE, seed);
-    let outcome = run(
-        assignment(700, true),
-        arrivals,
-        RATE,
-        failing,
-        (seed, HOUR_NS),
-    );
+    let traffic = traffic(Process::Poisson, RATE, seed);
+    let outcome = run(assignment(700, true), traffic, failing, (seed, HOUR_NS));
     // One batch in 500 fails: 2,000 ppm of the requests.
     assert!(outcome.missed_ppm() < 4_000, "seed {seed}: {outcome:?}");
 }
@@ -134,8 +129,8 @@ fn overload_starves_training_and_keeps_the_admitted_in_time() {
             overload,
             ..assignment(700, true)
         };
-        let arrivals = Arrivals::new(Traffic::Poisson, 1000.0, seed);
-        let outcome = run(overloaded, arrivals, 1000.0, USUAL, (seed, 600 * SECOND_NS));
+        let traffic = traffic(Process::Poisson, 1000.0, seed);
+        let outcome = run(overloaded, traffic, USUAL, (seed, 600 * SECOND_NS));
         assert!(outcome.steps < 10, "seed {seed}: {outcome:?}");
         // Inference works without a pause, and little of it is in vain.
         let possible = 32.0 / 0.046 * 600.0;
@@ -152,7 +147,7 @@ fn overload_starves_training_and_keeps_the_admitted_in_time() {
 
 #[test]
 fn the_same_seed_replays_the_same_hour() {
-    let outcome = |seed| hour(Traffic::Bursts, 30.0, 700, true, seed);
+    let outcome = |seed| hour(Process::Bursts, 30.0, 700, true, seed);
     assert_eq!(outcome(3), outcome(3));
     assert_ne!(outcome(3), outcome(4));
 }
@@ -164,7 +159,7 @@ fn the_table_of_outcomes_is_the_golden_one() {
         "one hour, batches of 32 in 46 ms, steps of 70 ms, mean 60/s or the mean of a 60/s peak, seed 1\n\
          traffic   budget  arrived  missed ppm  batches   steps  of possible  p99 ms\n",
     );
-    for traffic in Traffic::ALL {
+    for (_, traffic) in Process::NAMES {
         for budget_ms in [300, 600, 700, 1000] {
             let outcome = hour(traffic, RATE / traffic.peak(), budget_ms, true, 1);
             let serving = assignment(budget_ms, true).serving.unwrap();

@@ -3,6 +3,7 @@
 //! One thread, one seed, no wall clock: the same seed replays the same hour on every machine.
 
 use fulcrum_plan::units::MilliRps;
+use fulcrum_runtime::arrivals::Arrivals;
 use fulcrum_runtime::queue::{Request, Ring};
 use fulcrum_runtime::random::Random;
 use fulcrum_runtime::schedule::{Assignment, Serving};
@@ -12,91 +13,6 @@ use std::cell::Cell;
 
 pub(crate) const SECOND_NS: u64 = 1_000_000_000;
 pub(crate) const HOUR_NS: u64 = 3600 * SECOND_NS;
-
-/// How requests come, in requests per second, over an hour.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Traffic {
-    /// At equal distances.
-    Constant,
-    /// Independently.
-    Poisson,
-    /// Independently, the rate swinging by half around its mean once an hour.
-    Diurnal,
-    /// Bursts: a second at twice the rate, a second at none, each independently inside.
-    Bursts,
-    /// Independently, with nothing at all in the second half of every minute.
-    Dying,
-}
-
-impl Traffic {
-    pub(crate) const ALL: [Self; 5] = [
-        Self::Constant,
-        Self::Poisson,
-        Self::Diurnal,
-        Self::Bursts,
-        Self::Dying,
-    ];
-
-    /// Share of the highest rate at a time.
-    fn level(self, now_ns: u64) -> f64 {
-        let second = now_ns / SECOND_NS;
-        match self {
-            Self::Constant | Self::Poisson => 1.0,
-            Self::Diurnal => {
-                let turn = now_ns as f64 / HOUR_NS as f64 * std::f64::consts::TAU;
-                (1.0 + 0.5 * libm::sin(turn)) / 1.5
-            }
-            Self::Bursts => f64::from(second.is_multiple_of(2)),
-            Self::Dying => f64::from(second % 60 < 30),
-        }
-    }
-
-    /// The highest rate over the mean one.
-    pub(crate) fn peak(self) -> f64 {
-        match self {
-            Self::Constant | Self::Poisson => 1.0,
-            Self::Diurnal => 1.5,
-            Self::Bursts | Self::Dying => 2.0,
-        }
-    }
-}
-
-/// Arrival times of a traffic with a mean rate.
-pub(crate) struct Arrivals {
-    traffic: Traffic,
-    gap_ns: f64,
-    now_ns: f64,
-    random: Random,
-}
-
-impl Arrivals {
-    pub(crate) fn new(traffic: Traffic, rate: f64, seed: u64) -> Self {
-        Self {
-            traffic,
-            gap_ns: 1e9 / (rate * traffic.peak()),
-            now_ns: 0.0,
-            random: Random::new(seed),
-        }
-    }
-}
-
-impl Iterator for Arrivals {
-    type Item = u64;
-
-    fn next(&mut self) -> Option<u64> {
-        if self.traffic == Traffic::Constant {
-            self.now_ns += self.gap_ns;
-            return Some(self.now_ns as u64);
-        }
-        // Thinning (Lewis and Shedler, 1979): candidates at the highest rate, kept by the level.
-        loop {
-            self.now_ns += self.random.exponential() * self.gap_ns;
-            if self.random.unit() <= self.traffic.level(self.now_ns as u64) {
-                return Some(self.now_ns as u64);
-            }
-        }
-    }
-}
 
 /// What goes wrong with durations.
 #[derive(Clone, Copy, Debug, Default)]
@@ -194,8 +110,7 @@ impl Outcome {
 /// Runs the loop for some time of board time.
 pub(crate) fn run(
     assignment: Assignment,
-    arrivals: Arrivals,
-    rate: f64,
+    (arrivals, rate): (Arrivals, MilliRps),
     disturbance: Disturbance,
     (seed, duration_ns): (u64, u64),
 ) -> Outcome {
@@ -213,7 +128,6 @@ pub(crate) fn run(
         train_ns: assignment.train_ns.map_or(0.0, |train_ns| train_ns as f64),
         minibatches: 0,
     };
-    let rate = MilliRps((rate * 1e3) as u32);
     let mut looping = Loop::new(&clock, board, receiver, &telemetry, assignment, rate);
     let mut arrivals = arrivals.enumerate().peekable();
     while clock.now_ns() < duration_ns {
