@@ -1,19 +1,25 @@
 //! Managed interleaving against what people do today, with real models on one set of cores:
 //!
 //! ```text
-//! cargo bench -p fulcrum-runtime --bench interleave -- MODELS_DIR DATA.rec [SECONDS] [REPETITIONS]
+//! cargo bench -p fulcrum-runtime --bench interleave -- [--cores 1|2] [--loads 20,50,90] [--steps 1,10,100]
+//!     [--seconds 5] [--repetitions 3] [--models DIR] [--data FILE.rec]
 //! ```
 //!
 //! Variants, in turn and repeated:
 //! - **managed**: the loop of `fulcrumd`, one thread, one minibatch at a time;
 //! - **threads**: native sharing, the same loop without training beside a thread that trains back to back;
 //! - **processes**: the same with the training in a process of its own;
+//! - **equal**: managed again, at the rate that `threads` answered in time: what training gets out of requests
+//!   that are missed, managed gets here too;
 //! - **inference**, **training**: each alone.
 //!
 //! Minibatches are runs of the same model one after the other, as of a deeper one, so that training steps
-//! from a tenth to ten times an inference minibatch can be compared. `MODELS_DIR` holds `infer.onnx` (its batch free), `train.onnx` and `train.params`. All variants run on CPU 0
-//! with one thread per session; whoever sends the requests runs on another CPU where there is one, because
-//! clients are not part of the shared device. Latency counts from when a request was due.
+//! from a tenth to ten times an inference minibatch can be compared (`--steps`: runs per step, where an inference
+//! minibatch is 40). The models are the shipped digits and the data those that `fulcrum demo` leaves in its
+//! cache, unless others are given: `DIR` holds `infer.onnx` (its batch free), `train.onnx` and `train.params`.
+//! All variants run on the same cores, CPU 0 or CPUs 0 and 1, with as many threads per session. Whoever sends the
+//! requests runs on CPU 1, because clients are not part of the shared device. Latency counts from when a
+//! request was due.
 
 use fulcrum_plan::units::MilliRps;
 use fulcrum_runtime::arrivals::{Arrivals, Process};
@@ -37,15 +43,64 @@ use std::time::{Duration, Instant};
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
-/// Shares of what inference alone can serve.
-const LOADS_PERCENT: [u64; 3] = [20, 50, 90];
 /// Requests per batch.
 const BATCH: u16 = 16;
 /// Runs of the model that make one inference minibatch: a model that is this many times as deep. A few
 /// milliseconds, so that a feeder can send requests faithfully.
 const INFER_RUNS: u32 = 40;
-/// Steps that make one training step: about a tenth of, as much as, and ten times the inference minibatch.
-const TRAIN_RUNS: [u32; 3] = [1, 10, 100];
+
+/// What is compared.
+#[derive(Clone)]
+struct Options {
+    models: PathBuf,
+    data: PathBuf,
+    /// CPUs that every variant may use, and threads per session.
+    cores: u16,
+    /// Shares of what inference alone can serve, in per cent.
+    loads: Vec<u64>,
+    /// Runs of the model that make one training step.
+    steps: Vec<u32>,
+    run: Duration,
+    repetitions: u64,
+}
+
+impl Options {
+    fn read(arguments: impl Iterator<Item = String>) -> Result<Self> {
+        let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
+        let home = || PathBuf::from(std::env::var_os("HOME").unwrap_or_default()).join(".cache");
+        let mut options = Self {
+            models: Path::new(env!("CARGO_MANIFEST_DIR")).join("../tools/models/digits"),
+            data: cache
+                .unwrap_or_else(home)
+                .join("fulcrum/digits-1/train.rec"),
+            cores: 1,
+            loads: vec![20, 50, 90],
+            // About a tenth of, as much as, and ten times the inference minibatch.
+            steps: vec![1, 10, 100],
+            run: Duration::from_secs(5),
+            repetitions: 3,
+        };
+        let mut arguments = arguments;
+        while let Some(name) = arguments.next() {
+            let value = arguments.next().ok_or(format!("{name} needs a value"))?;
+            match name.as_str() {
+                "--cores" => options.cores = value.parse()?,
+                "--loads" => options.loads = list(&value)?,
+                "--steps" => options.steps = list(&value)?,
+                "--seconds" => options.run = Duration::from_secs_f64(value.parse()?),
+                "--repetitions" => options.repetitions = value.parse()?,
+                "--models" => options.models = value.into(),
+                "--data" => options.data = value.into(),
+                _ => return Err(format!("unknown option {name}").into()),
+            }
+        }
+        Ok(options)
+    }
+}
+
+fn list<T: std::str::FromStr<Err: Error + 'static>>(text: &str) -> Result<Vec<T>> {
+    text.split(',').map(|item| Ok(item.parse()?)).collect()
+}
 
 /// Models that are several times as deep as the files'.
 struct Scaled<'a> {
@@ -81,30 +136,35 @@ impl Clock for Monotonic {
     }
 }
 
-struct Files {
-    models: PathBuf,
-    data: PathBuf,
+/// The first CPUs.
+fn pin(cores: u16) -> Result<()> {
+    let mut set = CpuSet::new();
+    for cpu in 0..usize::from(cores) {
+        set.set(cpu)?;
+    }
+    Ok(sched_setaffinity(Pid::from_raw(0), &set)?)
 }
 
-fn pin(cpu: usize) -> Result<()> {
+/// Where clients run: not on the shared device, if the machine has a second CPU.
+fn pin_client() -> Result<()> {
     let mut set = CpuSet::new();
-    set.set(cpu)?;
+    set.set(1)?;
     Ok(sched_setaffinity(Pid::from_raw(0), &set)?)
 }
 
 /// Models that serve, train, or both; every call makes sessions of its own.
-fn load<'a>(files: &Files, train_runs: u32, correct: &'a Counter) -> Result<Scaled<'a>> {
+fn load<'a>(files: &Options, train_runs: u32, correct: &'a Counter) -> Result<Scaled<'a>> {
     let engine = Engine::start(&library::find(None)?)?;
     let options = SessionOptions {
         batch: None,
-        intra_op_threads: 1,
+        intra_op_threads: files.cores,
     };
     let (mut training, parameters) =
         TrainingSession::load(&engine, &files.models.join("train.onnx"), options)?;
     training.set_learning_rate(0.01);
     let options = SessionOptions {
         batch: Some(BATCH.into()),
-        intra_op_threads: 1,
+        intra_op_threads: files.cores,
     };
     let model = files.models.join("infer.onnx");
     let inference = vec![InferenceSession::load(
@@ -151,13 +211,22 @@ fn train_until(models: &mut Scaled<'_>, done: &AtomicBool) -> Result<u64> {
 /// What one variant did.
 #[derive(Clone, Copy, Default)]
 struct Measured {
+    /// Answered, late or not.
     served: u64,
+    /// Late, rejected or failed.
     missed: u64,
+    arrived: u64,
     p50_us: u64,
     p99_us: u64,
     p999_us: u64,
     max_us: u64,
     steps_per_s: f64,
+}
+
+impl Measured {
+    fn missed_per_mille(&self) -> f64 {
+        self.missed as f64 * 1e3 / self.arrived.max(1) as f64
+    }
 }
 
 /// Serves for some time on this thread, and trains in between if the assignment says so.
@@ -181,7 +250,7 @@ fn serve(
     thread::scope(|scope| -> Result<()> {
         scope.spawn(|| {
             // A machine with one CPU keeps the feeder there.
-            let _ = pin(1);
+            let _ = pin_client();
             let _ = nix::sys::prctl::set_timerslack(1);
             feed(&clock, sender, arrivals, places, seed, &loop_thread, &done);
         });
@@ -201,6 +270,7 @@ fn serve(
     Ok(Measured {
         served: telemetry.served.get(),
         missed: telemetry.late.get() + counts.rejected() + telemetry.failed.get(),
+        arrived: counts.arrived(),
         p50_us: quantile_us(500_000),
         p99_us: quantile_us(990_000),
         p999_us: quantile_us(999_000),
@@ -210,8 +280,9 @@ fn serve(
 }
 
 /// A child that trains until its standard input closes, then prints its steps.
-fn trainer(files: &Files, train_runs: u32) -> Result<()> {
-    pin(0)?;
+fn trainer(files: &Options) -> Result<()> {
+    let train_runs = files.steps[0];
+    pin(files.cores)?;
     let correct = Counter::default();
     let mut models = load(files, train_runs, &correct)?;
     let done = AtomicBool::new(false);
@@ -231,15 +302,17 @@ fn trainer(files: &Files, train_runs: u32) -> Result<()> {
 }
 
 fn with_process(
-    files: &Files,
+    files: &Options,
     train_runs: u32,
     serve: impl FnOnce() -> Result<Measured>,
 ) -> Result<Measured> {
     use std::io::BufRead;
     let mut child = Command::new(std::env::current_exe()?)
         .arg("--trainer")
-        .args([&files.models, &files.data])
-        .arg(train_runs.to_string())
+        .args(["--steps", &train_runs.to_string()])
+        .args(["--cores", &files.cores.to_string()])
+        .args([Path::new("--models"), &files.models])
+        .args([Path::new("--data"), &files.data])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()?;
@@ -256,7 +329,7 @@ fn with_process(
 }
 
 fn with_thread(
-    files: &Files,
+    files: &Options,
     train_runs: u32,
     serve: impl FnOnce() -> Result<Measured>,
 ) -> Result<Measured> {
@@ -282,106 +355,164 @@ fn with_thread(
 fn print(name: &str, repetition: u64, measured: &Measured) {
     let Measured {
         served,
-        missed,
         p50_us,
         p99_us,
         p999_us,
         max_us,
         steps_per_s,
+        ..
     } = measured;
-    let per_mille = *missed as f64 * 1e3 / (served + missed).max(1) as f64;
+    let per_mille = measured.missed_per_mille();
     println!(
         "  {name:<10} {repetition:>3} {served:>8} {per_mille:>9.2} {p50_us:>8} {p99_us:>8} {p999_us:>8} {max_us:>8} {steps_per_s:>9.1}"
     );
 }
 
-fn compare(files: &Files, run: Duration, repetitions: u64) -> Result<()> {
+/// Of one kind of step at one load, every repetition's pair of managed and another variant.
+#[derive(Default)]
+struct Ratios {
+    steps: Vec<f64>,
+    missed: Vec<(f64, f64)>,
+}
+
+impl Ratios {
+    fn add(&mut self, managed: &Measured, other: &Measured) {
+        self.steps.push(managed.steps_per_s / other.steps_per_s);
+        self.missed
+            .push((managed.missed_per_mille(), other.missed_per_mille()));
+    }
+
+    fn print(&mut self, other: &str) {
+        self.steps.sort_by(f64::total_cmp);
+        let fewer = self
+            .missed
+            .iter()
+            .filter(|(managed, other)| managed <= other)
+            .count();
+        let (first, last) = (self.steps.first(), self.steps.last());
+        println!(
+            "  managed over {other}: steps/s x {:.3} (median; {:.3} to {:.3}), no more missed in {fewer} of {}",
+            self.steps[self.steps.len() / 2],
+            first.unwrap_or(&f64::NAN),
+            last.unwrap_or(&f64::NAN),
+            self.missed.len()
+        );
+    }
+}
+
+fn compare(options: &Options) -> Result<()> {
     let correct = Counter::default();
-    for train_runs in TRAIN_RUNS {
-        let mut models = load(files, train_runs, &correct)?;
+    for &train_runs in &options.steps {
+        let mut models = load(options, train_runs, &correct)?;
         let requests = [Request::default(); BATCH as usize];
         let infer_ns = median_ns(|| Ok(models.infer(&requests).map(|_| ())?))?;
         let train_ns = median_ns(|| Ok(models.train().map(|_| ())?))?;
-        for load_percent in LOADS_PERCENT {
+        for &load_percent in &options.loads {
             let rate = u64::from(BATCH) * 1_000_000_000_000 / infer_ns * load_percent / 100;
             let rate = MilliRps(u32::try_from(rate)?);
             // Room for two steps and a second batch beyond the plan's own peak latency.
             let window_ns = u64::from(BATCH) * 1_000_000_000_000 / u64::from(rate.0);
             let budget_ns = window_ns + 2 * infer_ns + 2 * train_ns;
             println!(
-                "batch of {BATCH} in {} us, step {} us, {:.0} requests/s ({load_percent} %), budget {} us",
+                "batch of {BATCH} in {} us, step {} us, {:.0} requests/s ({load_percent} %), budget {} us, {} core(s)",
                 infer_ns / 1_000,
                 train_ns / 1_000,
                 f64::from(rate.0) / 1e3,
-                budget_ns / 1_000
+                budget_ns / 1_000,
+                options.cores
             );
             println!(
                 "  variant    rep   served missed/k   p50 us   p99 us p99.9 us   max us   steps/s"
             );
-            let assignment = |trains: bool| Assignment {
-                serving: Some(Serving {
-                    batch: BATCH,
-                    infer_ns,
-                    budget_ns,
-                }),
-                train_ns: trains.then_some(train_ns),
-                overload: Overload::RejectNewest,
+            let case = Case {
+                train_runs,
+                rate,
+                infer_ns,
+                train_ns,
+                budget_ns,
             };
-            for repetition in 1..=repetitions {
-                let alone = |models: &mut Scaled<'_>| {
-                    serve(models, assignment(false), rate, repetition, run)
-                };
-                let managed = serve(&mut models, assignment(true), rate, repetition, run)?;
-                print("managed", repetition, &managed);
-                print(
-                    "threads",
-                    repetition,
-                    &with_thread(files, train_runs, || alone(&mut models))?,
-                );
-                print(
-                    "processes",
-                    repetition,
-                    &with_process(files, train_runs, || alone(&mut models))?,
-                );
-                print("inference", repetition, &alone(&mut models)?);
-                let only = Assignment {
-                    serving: None,
-                    ..assignment(true)
-                };
-                print(
-                    "training",
-                    repetition,
-                    &serve(&mut models, only, MilliRps(1), repetition, run)?,
-                );
-            }
+            case.compare(options, &mut models)?;
         }
     }
     Ok(())
 }
 
+/// One length of steps at one load.
+struct Case {
+    train_runs: u32,
+    rate: MilliRps,
+    infer_ns: u64,
+    train_ns: u64,
+    budget_ns: u64,
+}
+
+impl Case {
+    fn assignment(&self, trains: bool) -> Assignment {
+        Assignment {
+            serving: Some(Serving {
+                batch: BATCH,
+                infer_ns: self.infer_ns,
+                budget_ns: self.budget_ns,
+            }),
+            train_ns: trains.then_some(self.train_ns),
+            overload: Overload::RejectNewest,
+        }
+    }
+
+    fn compare(&self, options: &Options, models: &mut Scaled<'_>) -> Result<()> {
+        let (run, rate) = (options.run, self.rate);
+        let (mut threads_ratios, mut processes_ratios, mut equal_ratios) =
+            (Ratios::default(), Ratios::default(), Ratios::default());
+        for repetition in 1..=options.repetitions {
+            let alone = |models: &mut Scaled<'_>| {
+                serve(models, self.assignment(false), rate, repetition, run)
+            };
+            let managed = serve(models, self.assignment(true), rate, repetition, run)?;
+            print("managed", repetition, &managed);
+            let threads = with_thread(options, self.train_runs, || alone(models))?;
+            print("threads", repetition, &threads);
+            let processes = with_process(options, self.train_runs, || alone(models))?;
+            print("processes", repetition, &processes);
+            let in_time = 1.0 - threads.missed_per_mille() / 1e3;
+            let equal_rate = MilliRps((f64::from(rate.0) * in_time) as u32);
+            let equal = serve(models, self.assignment(true), equal_rate, repetition, run)?;
+            print("equal", repetition, &equal);
+            print("inference", repetition, &alone(models)?);
+            let only = Assignment {
+                serving: None,
+                ..self.assignment(true)
+            };
+            let training = serve(models, only, MilliRps(1), repetition, run)?;
+            print("training", repetition, &training);
+            threads_ratios.add(&managed, &threads);
+            processes_ratios.add(&managed, &processes);
+            equal_ratios.add(&equal, &threads);
+        }
+        threads_ratios.print("threads");
+        processes_ratios.print("processes");
+        equal_ratios.print("threads at their requests in time");
+        Ok(())
+    }
+}
+
 fn main() -> Result<()> {
-    let arguments: Vec<String> = std::env::args()
+    let mut arguments: Vec<String> = std::env::args()
         .skip(1)
-        .filter(|a| a != "--bench")
+        .filter(|argument| argument != "--bench")
         .collect();
     let is_trainer = arguments.first().is_some_and(|first| first == "--trainer");
-    let arguments = &arguments[usize::from(is_trainer)..];
-    let [models, data, rest @ ..] = arguments else {
+    arguments.drain(..usize::from(is_trainer));
+    let options = Options::read(arguments.into_iter())?;
+    if !options.data.is_file() {
         println!(
-            "interleave: needs MODELS_DIR DATA.rec [SECONDS] [REPETITIONS]; nothing was measured"
+            "interleave: {} is missing (`fulcrum demo` makes it, or give --data); nothing was measured",
+            options.data.display()
         );
         return Ok(());
-    };
-    let files = Files {
-        models: Path::new(models).to_path_buf(),
-        data: Path::new(data).to_path_buf(),
-    };
-    if is_trainer {
-        let runs = rest.first().map_or(Ok(1), |text| text.parse())?;
-        return trainer(&files, runs);
     }
-    let number =
-        |index: usize, default: u64| rest.get(index).map_or(Ok(default), |text| text.parse());
-    pin(0)?;
-    compare(&files, Duration::from_secs(number(0, 5)?), number(1, 3)?)
+    if is_trainer {
+        return trainer(&options);
+    }
+    pin(options.cores)?;
+    compare(&options)
 }

@@ -6,18 +6,13 @@
 //! a budget has been violated for a whole control period.
 
 use crate::guard::{self, Change, Guard, Reading, Reason};
-use crate::schedule::{Assignment, Overload, Schedule, Switch};
-use crate::serve::Modes;
+use crate::schedule::{Assignment, Busy, Overload, Schedule, Switch};
+use crate::serve::{Modes, Requests};
 use fulcrum_plan::PlanTable;
 use fulcrum_plan::PowerMode;
 use fulcrum_plan::units::{MicroSec, MilliRps, MilliWatt};
 use heapless::spsc::{Consumer, Producer, Queue};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-
-/// Time that a change of clocks keeps the loop from working (jetson.md 4.1: 1 to 8 ms).
-const CLOCKS_NS: u64 = 8_000_000;
-/// The same with cores going online or offline (tens of ms).
-const CORES_NS: u64 = 80_000_000;
 
 /// What the watcher reads and the loop looks at.
 #[derive(Debug, Default)]
@@ -138,6 +133,7 @@ pub struct Control<'a, B> {
     wanted: Option<Wanted>,
     over_current_seen: Option<u64>,
     drifts_seen: u64,
+    busy_seen: Busy,
 }
 
 impl<'a, B: SetMode> Control<'a, B> {
@@ -161,6 +157,7 @@ impl<'a, B: SetMode> Control<'a, B> {
             wanted: None,
             over_current_seen: None,
             drifts_seen: 0,
+            busy_seen: Busy::default(),
         }
     }
 
@@ -175,7 +172,7 @@ impl<'a, B: SetMode> Control<'a, B> {
         let _ = self.events.enqueue(event);
     }
 
-    fn read(&mut self, schedule: &Schedule, arrived: u64) -> Reading {
+    fn read(&mut self, schedule: &Schedule, requests: Requests) -> Reading {
         let power = self.readings.power.load(Ordering::Relaxed);
         let power_mw = power
             .checked_sub(1)
@@ -189,9 +186,11 @@ impl<'a, B: SetMode> Control<'a, B> {
         let measured = schedule.infer().is_measured();
         Reading {
             power_mw,
+            planned_mw: self.planned_mw(schedule.busy()),
             over_current,
             hot: self.readings.hot.load(Ordering::Relaxed),
-            arrived,
+            arrived: requests.arrived,
+            missed: requests.missed,
             slowdown_per_mille: schedule
                 .infer()
                 .mean_ns()
@@ -199,6 +198,31 @@ impl<'a, B: SetMode> Control<'a, B> {
                 .checked_div(planned_ns)
                 .filter(|_| measured),
         }
+    }
+
+    /// What the work since the last look draws by the plan, averaged over its time.
+    fn planned_mw(&mut self, busy: Busy) -> Option<MilliWatt> {
+        let before = core::mem::replace(&mut self.busy_seen, busy);
+        let solution = self.guard.current();
+        let row = self.plan.rows.get(solution.row)?;
+        let batch = solution.serving.map(|serving| serving.batch);
+        let mut slots = self.plan.slots_infer(0);
+        let infer = slots.find(|(_, other)| Some(*other) == batch);
+        let infer = infer.and_then(|(slot, _)| row.cell(slot));
+        let train = self.plan.slot_train().and_then(|slot| row.cell(slot));
+        let (mut energy, mut time_ns) = (0_u128, 0_u64);
+        for (cell, ns, seen_ns) in [
+            (infer, busy.infer_ns, before.infer_ns),
+            (train, busy.train_ns, before.train_ns),
+        ] {
+            // A new schedule counts from zero.
+            let spent_ns = ns.checked_sub(seen_ns).unwrap_or(ns);
+            let power_mw = cell.map_or(0, |cell| cell.power_mw.0);
+            energy = energy.saturating_add(u128::from(spent_ns).saturating_mul(power_mw.into()));
+            time_ns = time_ns.saturating_add(spent_ns);
+        }
+        let average = energy.checked_div(time_ns.into())?;
+        u32::try_from(average).ok().map(MilliWatt)
     }
 
     fn want(&mut self, now_ns: u64, change: Change) {
@@ -224,11 +248,11 @@ impl<'a, B: SetMode> Control<'a, B> {
 }
 
 impl<B: SetMode> Modes for Control<'_, B> {
-    fn look(&mut self, now_ns: u64, schedule: &Schedule, arrived: u64) {
+    fn look(&mut self, now_ns: u64, schedule: &Schedule, requests: Requests) {
         if !self.guard.is_due(now_ns) {
             return;
         }
-        let reading = self.read(schedule, arrived);
+        let reading = self.read(schedule, requests);
         let drifts = self.readings.drifts.load(Ordering::Relaxed);
         if let Some(change) = self.guard.step(now_ns, self.plan, &reading) {
             self.want(now_ns, change);
@@ -248,10 +272,8 @@ impl<B: SetMode> Modes for Control<'_, B> {
 
     fn wanted(&self) -> Option<Switch> {
         let wanted = self.wanted.as_ref()?;
-        let solution = &wanted.change.solution;
-        let same_cores = solution.mode.cores == self.guard.current().mode.cores;
         Some(Switch {
-            cost_ns: if same_cores { CLOCKS_NS } else { CORES_NS },
+            cost_ns: self.guard.cost_ns(&wanted.change.solution.mode),
             urgent: wanted.urgent,
         })
     }

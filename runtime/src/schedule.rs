@@ -158,6 +158,16 @@ pub struct Schedule {
     train: Estimate,
     /// How late the loop woke up from its waits.
     waits: Spread,
+    busy: Busy,
+}
+
+/// Time spent on each kind of work since the schedule began.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Busy {
+    /// Inference.
+    pub infer_ns: u64,
+    /// Training.
+    pub train_ns: u64,
 }
 
 impl Schedule {
@@ -170,6 +180,10 @@ impl Schedule {
             infer: Estimate::planned(infer_ns, now_ns),
             train: Estimate::planned(assignment.train_ns.unwrap_or(0), now_ns),
             waits: Spread::new(now_ns),
+            busy: Busy {
+                infer_ns: 0,
+                train_ns: 0,
+            },
         }
     }
 
@@ -191,14 +205,23 @@ impl Schedule {
         &self.train
     }
 
-    /// Takes the measured duration of an inference batch into account.
-    pub fn observe_infer(&mut self, now_ns: u64, took_ns: u64) {
-        self.infer.observe(now_ns, took_ns);
-        self.reckon();
+    /// Takes the measured duration of an inference batch of a size into account.
+    pub fn observe_infer(&mut self, now_ns: u64, took_ns: u64, batch: usize) {
+        self.busy.infer_ns = self.busy.infer_ns.saturating_add(took_ns);
+        // A smaller batch than the assignment's says nothing about how long that takes.
+        let full = self
+            .assignment
+            .serving
+            .map(|serving| usize::from(serving.batch));
+        if full.is_some_and(|full| batch >= full) {
+            self.infer.observe(now_ns, took_ns);
+            self.reckon();
+        }
     }
 
     /// Takes the measured duration of a training step into account.
     pub fn observe_train(&mut self, now_ns: u64, took_ns: u64) {
+        self.busy.train_ns = self.busy.train_ns.saturating_add(took_ns);
         self.train.observe(now_ns, took_ns);
         self.reckon();
     }
@@ -211,6 +234,12 @@ impl Schedule {
     fn reckon(&mut self) {
         self.infer.reckon(&self.train, &self.waits);
         self.train.reckon(&self.infer, &self.waits);
+    }
+
+    /// What the time went into.
+    #[must_use]
+    pub const fn busy(&self) -> Busy {
+        self.busy
     }
 
     /// From now on only inference runs.

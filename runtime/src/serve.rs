@@ -66,7 +66,7 @@ impl<W: Work + ?Sized> Work for &mut W {
 /// What decides about the mode, and changes it. See [`crate::control`].
 pub trait Modes {
     /// Looks at what was measured, if a control period is over.
-    fn look(&mut self, now_ns: u64, schedule: &Schedule, arrived: u64);
+    fn look(&mut self, now_ns: u64, schedule: &Schedule, requests: Requests);
 
     /// The change that is wanted, if any.
     fn wanted(&self) -> Option<Switch>;
@@ -77,6 +77,15 @@ pub trait Modes {
     /// Carries the change out. `None` if nothing is different for the schedule: it failed, or the mode was
     /// set again.
     fn change(&mut self, now_ns: u64) -> Option<Assignment>;
+}
+
+/// Requests so far, as those see them who decide about the mode.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Requests {
+    /// All that came, admitted or not.
+    pub arrived: u64,
+    /// Those that were not answered in time: late, rejected, dropped or failed.
+    pub missed: u64,
 }
 
 /// Why a minibatch was not done.
@@ -206,7 +215,13 @@ impl<'a, C: Clock, W: Work> Loop<'a, C, W> {
         }
         let mut switch = None;
         if let Some(modes) = &mut self.modes {
-            modes.look(now_ns, &self.schedule, self.requests.counts().arrived());
+            let (counts, telemetry) = (self.requests.counts(), self.telemetry);
+            let answered_late = telemetry.late.get() + telemetry.dropped.get();
+            let requests = Requests {
+                arrived: counts.arrived(),
+                missed: answered_late + telemetry.failed.get() + counts.rejected(),
+            };
+            modes.look(now_ns, &self.schedule, requests);
             switch = modes.wanted();
             self.rate = modes.assumed_rate();
         }
@@ -264,12 +279,8 @@ impl<'a, C: Clock, W: Work> Loop<'a, C, W> {
         self.telemetry.batches.add(1);
         match result {
             Ok(ran) => {
-                // A smaller batch than the assignment's says nothing about how long that takes.
-                let serving = self.schedule.assignment().serving;
-                if serving.is_some_and(|serving| ran >= usize::from(serving.batch)) {
-                    self.schedule.observe_infer(now_ns, took_ns);
-                    self.requests.admit(self.schedule.admissible());
-                }
+                self.schedule.observe_infer(now_ns, took_ns, ran);
+                self.requests.admit(self.schedule.admissible());
                 self.infer_failures = 0;
                 self.count_answers(now_ns);
                 Ok(Turn::Worked)

@@ -1,9 +1,10 @@
-//! What Fulcrum's end-to-end tests share: the programs, the measured grids, trees on disk, recorded
-//! writes, golden files, models and the library that runs them, a browser, an sshd.
+//! What Fulcrum's end-to-end tests share: the programs, the measured grids, simulated hours on them, trees on
+//! disk, recorded writes, golden files, models and the library that runs them, a browser, an sshd.
 
 pub mod chromium;
 pub mod golden;
 pub mod grids;
+pub mod hours;
 pub mod models;
 pub mod onnxruntime;
 pub mod programs;

@@ -46,6 +46,10 @@ const DEMAND: Demand = Demand {
     rate: MilliRps(40_000),
 };
 
+fn arrived(arrived: u64) -> Requests {
+    Requests { arrived, missed: 0 }
+}
+
 /// Remembers the modes that were set; refuses those of a clock.
 struct Recorder<'a> {
     set: &'a RefCell<Vec<u32>>,
@@ -95,9 +99,9 @@ fn with_control(
 fn a_violated_budget_becomes_a_set_mode_and_one_event() {
     with_control(0, |control, schedule, readings, set, events| {
         readings.set(Some(MilliWatt(36_000)), None, false);
-        control.look(SECOND_NS - 1, schedule, 40);
+        control.look(SECOND_NS - 1, schedule, arrived(40));
         assert_eq!(control.wanted(), None, "the period is not over");
-        control.look(SECOND_NS, schedule, 40);
+        control.look(SECOND_NS, schedule, arrived(40));
         assert!(control.wanted().unwrap().urgent);
         let assignment = control.change(SECOND_NS).unwrap();
         assert_eq!(*set.borrow(), [20]);
@@ -123,10 +127,10 @@ fn a_violated_budget_becomes_a_set_mode_and_one_event() {
 fn cores_go_offline_in_a_gap_unless_the_violation_lasts_a_whole_period() {
     with_control(0, |control, schedule, readings, _, _| {
         readings.set(Some(MilliWatt(49_000)), None, false);
-        control.look(SECOND_NS, schedule, 40);
+        control.look(SECOND_NS, schedule, arrived(40));
         let switch = control.wanted().unwrap();
-        assert_eq!((switch.urgent, switch.cost_ns), (false, CORES_NS));
-        control.look(2 * SECOND_NS, schedule, 80);
+        assert_eq!((switch.urgent, switch.cost_ns), (false, 80_000_000));
+        control.look(2 * SECOND_NS, schedule, arrived(80));
         assert!(control.wanted().unwrap().urgent);
     });
 }
@@ -135,7 +139,7 @@ fn cores_go_offline_in_a_gap_unless_the_violation_lasts_a_whole_period() {
 fn a_failed_change_leaves_everything_and_is_said() {
     with_control(20, |control, schedule, readings, _, events| {
         readings.set(Some(MilliWatt(36_000)), None, false);
-        control.look(SECOND_NS, schedule, 40);
+        control.look(SECOND_NS, schedule, arrived(40));
         assert_eq!(control.change(SECOND_NS), None);
         assert_eq!(
             (control.guard().current().row, readings.row()),
@@ -151,7 +155,7 @@ fn drift_is_mended_by_setting_the_same_mode_again() {
     with_control(0, |control, schedule, readings, set, events| {
         readings.set(Some(MilliWatt(20_000)), None, false);
         readings.drifted();
-        control.look(SECOND_NS, schedule, 40);
+        control.look(SECOND_NS, schedule, arrived(40));
         assert!(!control.wanted().unwrap().urgent);
         assert_eq!(
             control.change(SECOND_NS),
@@ -160,7 +164,7 @@ fn drift_is_mended_by_setting_the_same_mode_again() {
         );
         assert_eq!(*set.borrow(), [30]);
         assert_eq!(events.dequeue(), Some(Event::Mended));
-        control.look(2 * SECOND_NS, schedule, 80);
+        control.look(2 * SECOND_NS, schedule, arrived(80));
         assert_eq!(control.wanted(), None, "once");
     });
 }
@@ -169,10 +173,10 @@ fn drift_is_mended_by_setting_the_same_mode_again() {
 fn over_current_from_before_the_start_is_not_ours() {
     with_control(0, |control, schedule, readings, _, _| {
         readings.set(None, Some(7), false);
-        control.look(SECOND_NS, schedule, 40);
+        control.look(SECOND_NS, schedule, arrived(40));
         assert_eq!(control.wanted(), None);
         readings.set(None, Some(8), false);
-        control.look(2 * SECOND_NS, schedule, 80);
+        control.look(2 * SECOND_NS, schedule, arrived(80));
         assert!(control.wanted().is_some());
     });
 }

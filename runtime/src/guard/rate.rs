@@ -12,6 +12,9 @@ const HEADROOM_PER_MILLE: u64 = 100;
 const SIGMA: u64 = 4;
 /// A rate below this share of the one asked for is taken for it: nothing arrives, and no row is better.
 const LEAST_SHARE: u64 = 100;
+/// A rate that was there may come back at once: it is reckoned with for one to two times so many looks, which
+/// is five to ten minutes. A guess; a lower one costs requests whenever traffic comes in waves.
+const HELD_LOOKS: u32 = 300;
 
 /// A rate that is assumed, and one that is observed.
 #[derive(Clone, Copy, Debug)]
@@ -19,6 +22,11 @@ pub(super) struct RateEstimate {
     asked_milli: u64,
     assumed_milli: u64,
     observed_milli: u64,
+    /// In the last control period alone.
+    latest_milli: u64,
+    /// Highest observed one of these looks, and of the [`HELD_LOOKS`] before.
+    highest_milli: [u64; 2],
+    looks: u32,
     arrived: u64,
 }
 
@@ -29,6 +37,9 @@ impl RateEstimate {
             asked_milli: asked.0 as u64,
             assumed_milli: asked.0 as u64,
             observed_milli: asked.0 as u64,
+            latest_milli: asked.0 as u64,
+            highest_milli: [0; 2],
+            looks: 0,
             arrived: 0,
         }
     }
@@ -50,22 +61,52 @@ impl RateEstimate {
             return;
         };
         let rate_milli = u64::try_from(rate).unwrap_or(u64::MAX).min(u32::MAX.into());
+        self.latest_milli = rate_milli;
         let kept = self.observed_milli.saturating_mul(SHARE.saturating_sub(1));
         self.observed_milli = kept.saturating_add(rate_milli) / SHARE;
+        let [highest, before] = self.highest_milli;
+        self.highest_milli = [highest.max(self.observed_milli), before];
+        self.looks = self.looks.saturating_add(1);
+        if self.looks >= HELD_LOOKS {
+            self.looks = 0;
+            self.highest_milli = [self.observed_milli, highest];
+        }
+    }
+
+    /// The rate to reckon with: the highest of the last minutes.
+    fn expected_milli(&self) -> u64 {
+        let [highest, before] = self.highest_milli;
+        highest.max(before)
+    }
+
+    const fn with_headroom(rate_milli: u64) -> u64 {
+        let headroom = rate_milli.saturating_mul(HEADROOM_PER_MILLE) / 1_000;
+        rate_milli.saturating_add(headroom)
+    }
+
+    /// Requests are late: assumes the rate of the last period at once, if it is higher.
+    pub(super) fn jump(&mut self) -> bool {
+        let target = Self::with_headroom(self.latest_milli).min(u32::MAX.into());
+        let moves = target > self.assumed_milli;
+        if moves {
+            self.assumed_milli = target;
+            let [highest, before] = self.highest_milli;
+            self.highest_milli = [highest.max(self.latest_milli), before];
+        }
+        moves
     }
 
     /// Assumes what is observed, if the two differ by more than hysteresis and chance explain.
     pub(super) fn adopt(&mut self) -> bool {
         let least = (self.asked_milli / LEAST_SHARE).max(1);
-        let headroom = self.observed_milli.saturating_mul(HEADROOM_PER_MILLE) / 1_000;
-        let target = self.observed_milli.saturating_add(headroom);
+        let target = Self::with_headroom(self.expected_milli());
         let target = target.max(least).min(u32::MAX.into());
         // Of a Poisson count per second, smoothed by 1/8: variance rate / 15.
         let deviation = (self.assumed_milli.saturating_mul(1_000) / 15).isqrt();
         let chance = deviation.saturating_mul(SIGMA);
         let hysteresis = self.assumed_milli.saturating_mul(HYSTERESIS_PER_MILLE) / 1_000;
         // A rate that was asked for has no headroom in it: compare what is observed.
-        let observed = self.observed_milli.max(least);
+        let observed = self.expected_milli().max(least);
         let differs = observed.abs_diff(self.assumed_milli) > hysteresis.saturating_add(chance);
         let moves = differs && target != self.assumed_milli;
         if moves {
@@ -88,7 +129,8 @@ mod tests {
             .unwrap()
             .peekable();
         let (mut arrived, mut adopted) = (estimate.arrived, 0);
-        for second in 1..=300 {
+        // What came before is remembered for ten minutes.
+        for second in 1..=900 {
             while arrivals
                 .next_if(|at_ns| *at_ns < second * SECOND_NS)
                 .is_some()
@@ -121,6 +163,31 @@ mod tests {
             let found = estimate.assumed().0;
             assert!(found >= to && found <= to + to / 4, "{found}");
         }
+    }
+
+    #[test]
+    fn a_rate_that_comes_in_waves_is_kept_through_the_silence() {
+        let mut estimate = RateEstimate::new(MilliRps(60_000));
+        let mut arrived = 0;
+        let mut adopted = 0;
+        for second in 0..3_600 {
+            arrived += if second % 60 < 30 { 120 } else { 0 };
+            estimate.observe(arrived, SECOND_NS);
+            adopted += u32::from(estimate.adopt());
+        }
+        assert!(adopted <= 4, "{adopted} changes");
+        assert!(estimate.assumed().0 >= 120_000);
+    }
+
+    #[test]
+    fn when_requests_are_late_the_last_period_counts_at_once() {
+        let mut estimate = RateEstimate::new(MilliRps(60_000));
+        estimate.observe(60, SECOND_NS);
+        assert!(!estimate.jump() || estimate.assumed().0 == 66_000);
+        estimate.observe(260, SECOND_NS);
+        assert!(estimate.jump());
+        assert_eq!(estimate.assumed(), MilliRps(220_000));
+        assert!(!estimate.jump(), "once");
     }
 
     #[test]

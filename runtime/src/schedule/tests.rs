@@ -103,10 +103,10 @@ fn a_step_longer_than_the_budget_allows_is_never_started() {
 fn fear_of_the_tail_never_closes_a_batch_before_the_planned_window() {
     let mut schedule = Schedule::new(assignment(), 0);
     for _ in 0..10 {
-        schedule.observe_infer(0, 8 * MS);
+        schedule.observe_infer(0, 8 * MS, 4);
     }
     for _ in 0..2 {
-        schedule.observe_infer(0, 80 * MS);
+        schedule.observe_infer(0, 80 * MS, 4);
     }
     let close_by_ns = |rate| schedule.close_by_ns(0, MilliRps(rate)).unwrap();
     // At 50/s four requests take 80 ms; at 10/s they would take longer than the budget allows.
