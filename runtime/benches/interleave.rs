@@ -178,6 +178,8 @@ fn load<'a>(files: &Options, train_runs: u32, correct: &'a Counter) -> Result<Sc
             inference,
             training: Some(training),
             parameters: Some(parameters),
+            steps: 0,
+            keeping: None,
             batches: Batches::new(Records::open(&files.data)?, 1),
             held_out: HeldOut::all(Records::open(&files.data)?),
             correct,

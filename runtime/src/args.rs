@@ -4,6 +4,7 @@
 
 mod inspect;
 mod profile;
+mod training;
 
 pub(crate) use inspect::{Capture, Doctor};
 pub(crate) use profile::Profile;
@@ -11,6 +12,7 @@ pub(crate) use profile::Profile;
 use crate::Failure;
 use fulcrum_plan::units::{MicroSec, MilliRps, MilliWatt};
 use fulcrum_runtime::arrivals::Process;
+use fulcrum_runtime::checkpoint::Every;
 use fulcrum_runtime::schedule::Overload;
 use std::ffi::OsString;
 use std::fmt;
@@ -42,7 +44,9 @@ run: select the plan's best mode for the budgets, apply it, and work until stopp
   --held-out FILE        labelled samples to serve (default: the last fifth of --data, then not trained on)
   --listen SOCKET        take requests from other processes here (docs/loop.md), instead of playing samples
   --lr X                 learning rate, above 0 to 10 (default 0.05)
-  --checkpoint FILE      where the trained parameters are written at the end; read at the start if it exists
+  --checkpoint FILE      what training has reached, written while it runs and at the end; if the file exists,
+                         training goes on from there
+  --checkpoint-every N   steps between two, or seconds as in 60s (default 60s)
   --intra-op-threads N   threads of one operator, 1 to 64 (default 1)
   --arrivals NAME        constant, poisson, diurnal, bursts or dying (default constant)
   --overload NAME        reject-newest or drop-late (default reject-newest)
@@ -188,6 +192,8 @@ pub(crate) struct Run {
     pub(crate) learning_rate: f32,
     /// `--checkpoint`.
     pub(crate) checkpoint: Option<PathBuf>,
+    /// `--checkpoint-every`.
+    pub(crate) checkpoint_every: Every,
     /// `--intra-op-threads`.
     pub(crate) intra_op_threads: u16,
     /// `--arrivals`.
@@ -317,7 +323,7 @@ impl Given {
     }
 }
 
-const RUN_OPTIONS: [&str; 22] = [
+const RUN_OPTIONS: [&str; 23] = [
     "--plan",
     "--plan-dir",
     "--power",
@@ -330,6 +336,7 @@ const RUN_OPTIONS: [&str; 22] = [
     "--listen",
     "--lr",
     "--checkpoint",
+    "--checkpoint-every",
     "--intra-op-threads",
     "--arrivals",
     "--overload",
@@ -429,6 +436,7 @@ fn run(given: &Given) -> Result<Run, UsageError> {
         held_out: given.path("--held-out"),
         learning_rate: learning_rate(given)?,
         checkpoint: given.path("--checkpoint"),
+        checkpoint_every: training::checkpoint_every(given)?,
         intra_op_threads: given.intra_op_threads()?,
         arrivals: given
             .parsed(
@@ -452,6 +460,9 @@ fn run(given: &Given) -> Result<Run, UsageError> {
         json: given.has("--json"),
         board: board(given)?,
     };
+    if given.has("--checkpoint-every") && options.checkpoint.is_none() {
+        return usage("--checkpoint-every needs --checkpoint FILE");
+    }
     check_together(&options)?;
     Ok(options)
 }

@@ -2,7 +2,8 @@
 //!
 //! - The board: [`board`] (find it, set a power mode, put the clocks back), [`signal`], [`doctor`],
 //!   [`capture`].
-//! - The engine: [`engine`] (ONNX Runtime: library, sessions, parameters), [`data`] (samples to train with).
+//! - The engine: [`engine`] (ONNX Runtime: library, sessions, parameters), [`data`] (samples to train with),
+//!   [`checkpoint`] (parameters that outlive a kill).
 //! - The loop: [`serve`] asks [`schedule`] what to do next and does it with [`models`]; [`queue`] brings
 //!   requests in, [`guard`] and [`control`] keep the budgets, [`telemetry`] and [`histogram`] tell the rest
 //!   of the process.
@@ -17,6 +18,7 @@ pub mod allocation;
 pub mod arrivals;
 pub mod board;
 pub mod capture;
+pub mod checkpoint;
 pub mod client;
 pub mod control;
 pub mod data;

@@ -1,6 +1,8 @@
 //! The models of a run: what the loop's minibatches are.
 
+use crate::checkpoint::Keeping;
 use crate::data::{Batches, DataError, Records};
+use crate::engine::params::Progress;
 use crate::engine::{InferenceSession, Parameters, RunError, TrainingSession};
 use crate::exchange::{Exchange, LoopSide, Status};
 use crate::queue::Request;
@@ -70,6 +72,10 @@ pub struct Models<'a> {
     pub training: Option<TrainingSession>,
     /// What both share.
     pub parameters: Option<Parameters>,
+    /// Steps that earlier runs did, where training goes on from a checkpoint.
+    pub steps: u64,
+    /// Checkpoints while the loop runs, if there are any.
+    pub keeping: Option<Keeping>,
     /// What training takes its samples from.
     pub batches: Batches,
     /// What is served: a request's place is an index among these.
@@ -92,6 +98,19 @@ impl Models<'_> {
         });
         // One batch under way, and another that waits.
         Exchange::new(sample_len, output_len, 2 * batch)
+    }
+
+    /// Where training stands; `None` without training. Does not allocate.
+    #[must_use]
+    pub fn progress(&self) -> Option<Progress> {
+        let training = self.training.as_ref()?;
+        Some(Progress {
+            step: *training.sha256(),
+            steps: self.steps,
+            place: self.batches.place(),
+            samples: self.batches.count(),
+            data: self.batches.checksum(),
+        })
     }
 
     /// Share of the held-out samples whose answer equals the label; `None` without inference or samples.
@@ -204,6 +223,10 @@ impl Work for ServedModels<'_, '_> {
         self.models.train()
     }
 
+    fn upkeep(&mut self) -> bool {
+        self.models.upkeep()
+    }
+
     fn give_up(&mut self, request: &Request, why: GivenUp) {
         let status = match why {
             GivenUp::Dropped => Status::Dropped,
@@ -231,7 +254,19 @@ impl Work for Models<'_> {
         let parameters = self.parameters.as_mut().ok_or(NO_SESSION)?;
         let (x, y) = training.x_and_y_mut();
         self.batches.fill(x, y);
-        Ok(training.step(parameters)?)
+        let loss = training.step(parameters)?;
+        self.steps += 1;
+        Ok(loss)
+    }
+
+    fn upkeep(&mut self) -> bool {
+        let Some(progress) = self.progress() else {
+            return false;
+        };
+        match (&mut self.keeping, &self.parameters) {
+            (Some(keeping), Some(parameters)) => keeping.copy(parameters, &progress),
+            _ => false,
+        }
     }
 
     fn give_up(&mut self, _: &Request, _: GivenUp) {

@@ -11,6 +11,7 @@ mod watcher;
 
 use crate::Failure;
 use crate::args::Run;
+use fulcrum_runtime::engine::params::Progress;
 use fulcrum_runtime::engine::{Parameters, residency};
 use fulcrum_runtime::models::Models;
 use fulcrum_runtime::notify::Notifier;
@@ -73,6 +74,7 @@ pub(crate) fn run(options: &Run) -> Result<(), Failure> {
         telemetry: &telemetry,
         correct: correct.get(),
         outcome: &outcome,
+        steps_total: progress(&prepared).map(|progress| progress.steps),
         accuracy_before,
         accuracy_after: accuracy(&mut prepared)?,
         restored: restored.is_ok(),
@@ -110,12 +112,19 @@ fn apply(prepared: &mut Prepared<'_>) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Writes the trained parameters, if asked to.
+/// Where training stands.
+fn progress(prepared: &Prepared<'_>) -> Option<Progress> {
+    prepared.models.as_ref().and_then(Models::progress)
+}
+
+/// Writes the last checkpoint, if asked to.
 fn checkpoint(options: &Run, prepared: &Prepared<'_>) -> Result<(), Failure> {
     let models = prepared.models.as_ref();
     let parameters: Option<&Parameters> = models.and_then(|models| models.parameters.as_ref());
-    match (&options.checkpoint, &options.train, parameters) {
-        (Some(path), Some(_), Some(parameters)) => parameters.save(path).map_err(Failure::trouble),
+    match (&options.checkpoint, progress(prepared), parameters) {
+        (Some(path), Some(progress), Some(parameters)) => parameters
+            .save(path, Some(&progress))
+            .map_err(Failure::trouble),
         _ => Ok(()),
     }
 }

@@ -36,6 +36,12 @@ pub trait Work {
     /// The parameters are those of before.
     fn train(&mut self) -> Result<f32, WorkError>;
 
+    /// Does a piece of what training needs besides steps, if something is due: no longer than a step. It
+    /// takes that step's place; whether it did.
+    fn upkeep(&mut self) -> bool {
+        false
+    }
+
     /// A request will not be answered.
     fn give_up(&mut self, request: &Request, why: GivenUp);
 }
@@ -56,6 +62,10 @@ impl<W: Work + ?Sized> Work for &mut W {
 
     fn train(&mut self) -> Result<f32, WorkError> {
         (**self).train()
+    }
+
+    fn upkeep(&mut self) -> bool {
+        (**self).upkeep()
     }
 
     fn give_up(&mut self, request: &Request, why: GivenUp) {
@@ -313,6 +323,12 @@ impl<'a, C: Clock, W: Work> Loop<'a, C, W> {
     }
 
     fn train(&mut self, start_ns: u64) -> Turn {
+        if self.work.upkeep() {
+            let now_ns = self.clock.now_ns();
+            self.schedule
+                .observe_train(now_ns, now_ns.saturating_sub(start_ns));
+            return Turn::Worked;
+        }
         let result = self.work.train();
         let now_ns = self.clock.now_ns();
         match result {

@@ -25,7 +25,7 @@ pub fn fixture(folder: &Path, name: &str, tensors: &[&[f32]]) -> PathBuf {
         .join(name);
     fs::copy(source, &model).expect("the fixture");
     let file = model.with_extension("params");
-    params::write(&file, tensors.iter().copied()).expect("its parameter file");
+    params::write(&file, tensors.iter().copied(), None).expect("its parameter file");
     model
 }
 

@@ -14,7 +14,7 @@ const KILLS: u64 = 60;
 fn i9_a_kill_at_any_moment_leaves_a_whole_checkpoint() {
     let folder = TemporaryFolder::new();
     let path = folder.path().join("step.params");
-    params::write(&path, [&[0.0; 20_000][..], &[0.0; 3]]).unwrap();
+    params::write(&path, [&[0.0; 20_000][..], &[0.0; 3]], None).unwrap();
     let mut replaced = 0;
     for kill in 0..KILLS {
         let before = fs::read(&path).unwrap();
@@ -33,6 +33,7 @@ fn i9_a_kill_at_any_moment_leaves_a_whole_checkpoint() {
             "kill {kill}: the writer ended by itself"
         );
         let found = params::read(&path).unwrap_or_else(|error| panic!("kill {kill}: {error}"));
+        let found = found.tensors;
         assert_eq!([found[0].len(), found[1].len()], [20_000, 3], "kill {kill}");
         let number = found[1][0];
         assert!(

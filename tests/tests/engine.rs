@@ -72,7 +72,7 @@ fn training_on_digits_passes_95_percent_on_samples_it_never_saw() {
         .unwrap();
     let before = accuracy(&mut inference, &parameters, &held_out);
     for (rate, seed) in [(0.05, 1), (0.1, 2)] {
-        parameters.restore(&digits("train.params")).unwrap();
+        parameters.restore(&digits("train.params"), None).unwrap();
         let mut batches = Batches::new(Records::open(&files.train).unwrap(), seed);
         training.set_learning_rate(rate);
         let mut losses = Vec::new();
@@ -113,7 +113,7 @@ fn ping_pong_equals_copying_back_bit_for_bit() {
     let mut reference = Vec::new();
     for (step, &loss) in (0..STEPS).zip(&losses) {
         let (mut training, mut parameters) = load(&digits("train.onnx"));
-        parameters.restore(&carried).unwrap();
+        parameters.restore(&carried, None).unwrap();
         training.set_learning_rate(0.2);
         fill(&mut training, step);
         assert_eq!(
@@ -121,7 +121,7 @@ fn ping_pong_equals_copying_back_bit_for_bit() {
             loss.to_bits(),
             "step {step}"
         );
-        parameters.save(&carried).unwrap();
+        parameters.save(&carried, None).unwrap();
         reference = bits(&parameters);
     }
     assert_eq!(bits(&parameters), reference);
@@ -146,7 +146,7 @@ fn inference_sees_the_parameters_of_the_last_step() {
         training.step(&mut parameters).unwrap();
         inference.x_mut().copy_from_slice(training.x_mut());
         inference.run(Some(&parameters)).unwrap();
-        parameters.save(&saved).unwrap();
+        parameters.save(&saved, None).unwrap();
         let (mut frozen, own) = InferenceSession::load_with_file(
             engine(),
             &digits("infer.onnx"),
@@ -291,7 +291,9 @@ fn a_cancelled_step_changes_nothing() {
             break;
         }
         // The canceller came too late on a busy machine: start again from the same values.
-        parameters.restore(&model.with_extension("params")).unwrap();
+        parameters
+            .restore(&model.with_extension("params"), None)
+            .unwrap();
         training.step(&mut parameters).unwrap();
         assert_eq!(bits(&parameters), before);
     }

@@ -8,12 +8,14 @@ pub mod records;
 
 use crate::engine::Targets;
 use order::Order;
+pub use order::Place;
 pub use records::{DataError, Records};
 
 /// Endless shuffled batches from a file of samples: every sample once per epoch.
 #[derive(Debug)]
 pub struct Batches {
     records: Records,
+    checksum: u32,
     order: Order,
 }
 
@@ -29,7 +31,35 @@ impl Batches {
     #[must_use]
     pub fn of_first(records: Records, count: u32, seed: u64) -> Self {
         let order = Order::new(count.min(records.count()), seed);
-        Self { records, order }
+        let checksum = records.checksum();
+        Self {
+            records,
+            checksum,
+            order,
+        }
+    }
+
+    /// Goes on from a place that [`Batches::place`] gave.
+    pub fn resume(&mut self, place: Place) {
+        self.order = Order::at(self.order.count(), place);
+    }
+
+    /// Where the order stands.
+    #[must_use]
+    pub const fn place(&self) -> Place {
+        self.order.place()
+    }
+
+    /// How many samples are handed out per epoch.
+    #[must_use]
+    pub const fn count(&self) -> u32 {
+        self.order.count()
+    }
+
+    /// CRC-32/ISCSI of the samples' file.
+    #[must_use]
+    pub const fn checksum(&self) -> u32 {
+        self.checksum
     }
 
     /// The samples.

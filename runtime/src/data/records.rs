@@ -229,6 +229,12 @@ impl Records {
         self.elements
     }
 
+    /// CRC-32/ISCSI of the whole file: tells one set of samples from another.
+    #[must_use]
+    pub fn checksum(&self) -> u32 {
+        wire::checksum(&self.bytes)
+    }
+
     /// Number of classes; labels are below it.
     #[must_use]
     pub fn classes(&self) -> u32 {

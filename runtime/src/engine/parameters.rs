@@ -1,7 +1,7 @@
 //! The tensors that training carries from step to step, on two sides.
 
 use super::ffi::TensorSet;
-use super::params::{self, ParamsError, ParamsProblem};
+use super::params::{self, ParamsError, ParamsProblem, Progress};
 use super::signature::{ModelProblem, TensorSpec};
 use std::path::Path;
 
@@ -66,31 +66,48 @@ impl Parameters {
         Some(self.tensors.get(Self::place(index, self.current)))
     }
 
-    /// Writes the current values to a parameter file, durably. For use outside the loop.
+    /// The current value of every tensor, in the order of the model's inputs. Does not allocate.
+    pub fn values(&self) -> impl Iterator<Item = &[f32]> {
+        (0..self.specs.len()).map(|index| self.tensors.get(Self::place(index, self.current)))
+    }
+
+    /// Writes the current values to a parameter file, durably; with `progress` to a checkpoint. For use
+    /// outside the loop.
     ///
     /// # Errors
     /// As [`params::write`].
-    pub fn save(&self, path: &Path) -> Result<(), ParamsError> {
-        let current = |index| self.tensors.get(Self::place(index, self.current));
-        params::write(path, (0..self.specs.len()).map(current))
+    pub fn save(&self, path: &Path, progress: Option<&Progress>) -> Result<(), ParamsError> {
+        params::write(path, self.values(), progress)
     }
 
-    /// Takes the current values from a parameter file: the initial ones, or those of a checkpoint.
+    /// Takes the current values from a parameter file, and returns where training stood if it is a
+    /// checkpoint.
     ///
     /// # Errors
-    /// As [`params::read`], or when the file's tensors are not this model's; nothing is changed then.
-    pub fn restore(&mut self, path: &Path) -> Result<(), ParamsError> {
-        let values = params::read(path)?;
-        let found = values.len();
-        self.take(&values, found).map_err(|problem| ParamsError {
+    /// As [`params::read`], or when the file's tensors are not this model's, or `step` is given and the
+    /// file is a checkpoint of a step with another SHA-256; nothing is changed then.
+    pub fn restore(
+        &mut self,
+        path: &Path,
+        step: Option<&[u8; 32]>,
+    ) -> Result<Option<Progress>, ParamsError> {
+        let content = params::read(path)?;
+        let found = content.tensors.len();
+        let other = content.progress.as_ref().zip(step);
+        let taken = match other {
+            Some((progress, step)) if progress.step != *step => Err(ParamsProblem::OtherStep),
+            _ => self.take(&content.tensors, found),
+        };
+        taken.map_err(|problem| ParamsError {
             path: path.to_owned(),
             problem,
-        })
+        })?;
+        Ok(content.progress)
     }
 
     /// As [`Parameters::restore`], from a file that may hold more tensors after this model's.
     pub(super) fn restore_first(&mut self, path: &Path) -> Result<(), ParamsError> {
-        let values = params::read(path)?;
+        let values = params::read(path)?.tensors;
         let found = values.len().min(self.specs.len());
         self.take(&values, found).map_err(|problem| ParamsError {
             path: path.to_owned(),

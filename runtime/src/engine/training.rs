@@ -6,6 +6,7 @@ use super::session::{self, SessionOptions, X};
 use super::signature::{Element, ModelError, ModelProblem, TensorSpec, find, spec_of};
 use super::{Engine, NEW, RunError};
 use ort::session::{RunOptions, Session};
+use sha2::{Digest, Sha256};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -38,6 +39,7 @@ pub struct TrainingSession {
     tensors: TensorSet,
     targets: Element,
     batch: u32,
+    sha256: [u8; 32],
     control: Arc<Control>,
     last_error: Message,
 }
@@ -55,13 +57,19 @@ impl TrainingSession {
     ) -> Result<(Self, Parameters), ModelError> {
         let session = session::open(engine, model, options)?;
         let of_model = ModelError::of(model);
+        let bytes = std::fs::read(model).map_err(|error| {
+            of_model(ModelProblem::Load {
+                message: error.to_string(),
+            })
+        })?;
         let step = Step::of(&session, options).map_err(&of_model)?;
         let mut parameters = Parameters::zeroed(step.carried.clone()).map_err(&of_model)?;
         let mut training = Self::bind(&session, &step, &parameters).map_err(&of_model)?;
+        training.sha256 = Sha256::digest(&bytes).into();
         training.warm_up(&mut parameters).map_err(&of_model)?;
         // Only now: the warm-up of B → A wrote side A.
         parameters
-            .restore(&model.with_extension("params"))
+            .restore(&model.with_extension("params"), None)
             .map_err(|error| of_model(ModelProblem::Params(error)))?;
         Ok((training, parameters))
     }
@@ -86,6 +94,7 @@ impl TrainingSession {
             tensors,
             targets: step.y.element,
             batch: step.batch()?,
+            sha256: [0; 32],
             control: Arc::new(control),
             last_error: Message::new(),
         })
@@ -101,6 +110,12 @@ impl TrainingSession {
             }
         }
         Ok(())
+    }
+
+    /// SHA-256 of the step's graph: what a checkpoint knows it by.
+    #[must_use]
+    pub fn sha256(&self) -> &[u8; 32] {
+        &self.sha256
     }
 
     /// Samples per step.

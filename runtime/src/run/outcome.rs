@@ -9,6 +9,8 @@ use std::time::Duration;
 pub(crate) struct Outcome {
     pub(crate) elapsed: Duration,
     pub(crate) rejected: u64,
+    /// Checkpoints written while the loop ran.
+    pub(crate) checkpoints: u64,
     /// Rust allocations and frees of the loop's thread while it looped.
     pub(crate) allocations: allocation::Count,
     /// Page faults of that thread in that time; `None` if the system does not tell.

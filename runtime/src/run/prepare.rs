@@ -3,7 +3,7 @@
 use crate::Failure;
 use crate::args::{PlanSource, Run, Service};
 use crate::restore::discover;
-use fulcrum_plan::durable::read_limited;
+use fulcrum_plan::durable::{read_limited, remove_leftovers};
 use fulcrum_plan::problem::Demand;
 use fulcrum_plan::select::{Problem, Solution, select};
 use fulcrum_plan::store::{Store, StoreError};
@@ -11,7 +11,9 @@ use fulcrum_plan::units::{MicroSec, MilliRps};
 use fulcrum_plan::wire::{self, DecodeError};
 use fulcrum_plan::{Board, PlanTable};
 use fulcrum_runtime::board::Jetson;
+use fulcrum_runtime::checkpoint::{Keeper, Keeping};
 use fulcrum_runtime::data::{Batches, Records};
+use fulcrum_runtime::engine::params::Progress;
 use fulcrum_runtime::engine::{
     Engine, InferenceSession, Library, Parameters, SessionOptions, TrainingSession, library,
 };
@@ -205,12 +207,16 @@ fn load<'a>(
             (held_out, first)
         }
     };
+    let mut batches = Batches::of_first(records, train_count, options.seed);
+    let mut steps = 0;
     let (training, mut parameters) = match &options.train {
         None => (None, None),
         Some(step) => {
-            let (mut session, parameters) = training(options, plan, engine, step)?;
+            let (mut session, mut parameters) = training(options, plan, engine, step)?;
+            steps = resume(options, &session, &mut parameters, &mut batches)?;
             let elements = session.x_mut().len() / session.batch().max(1) as usize;
-            records
+            batches
+                .records()
                 .expect_elements(elements, data)
                 .map_err(Failure::trouble)?;
             (Some(session), Some(parameters))
@@ -218,8 +224,8 @@ fn load<'a>(
     };
     let mut inference = Vec::new();
     if let (Some(model), Some(serving)) = (&options.infer, solution.serving) {
-        let batches = batches(plan, serving.batch)?;
-        let (sessions, trained) = sessions(options, engine, model, &batches, parameters.as_ref())?;
+        let sizes = batch_sizes(plan, serving.batch)?;
+        let (sessions, trained) = sessions(options, engine, model, &sizes, parameters.as_ref())?;
         let path = options.held_out.as_deref().unwrap_or(data);
         for session in &sessions {
             held_out
@@ -229,18 +235,27 @@ fn load<'a>(
         inference = sessions;
         parameters = parameters.or(trained);
     }
+    let keeping = match (&options.checkpoint, &training, &parameters) {
+        (Some(path), Some(_), Some(parameters)) => {
+            let keeper = Keeper::new(path, options.checkpoint_every, parameters);
+            Some(Keeping::new(keeper, steps))
+        }
+        _ => None,
+    };
     Ok(Models {
         inference,
         training,
         parameters,
-        batches: Batches::of_first(records, train_count, options.seed),
+        steps,
+        keeping,
+        batches,
         held_out,
         correct,
     })
 }
 
 /// The batch sizes to load: the selected one first.
-fn batches(plan: &PlanTable, selected: u16) -> Result<Vec<u16>, Failure> {
+fn batch_sizes(plan: &PlanTable, selected: u16) -> Result<Vec<u16>, Failure> {
     if usize::from(selected) > CAPACITY {
         return Err(Failure::no(format!(
             "the plan's batch of {selected} is larger than the queue of {CAPACITY} requests"
@@ -298,7 +313,7 @@ fn sessions(
     Ok((sessions, trained))
 }
 
-/// Loads the training step, and the parameters that an earlier run left.
+/// Loads the training step with its initial parameters.
 fn training(
     options: &Run,
     plan: &PlanTable,
@@ -310,7 +325,7 @@ fn training(
         intra_op_threads: options.intra_op_threads,
     };
     let loaded = TrainingSession::load(engine, step, session_options);
-    let (mut session, mut parameters) = loaded.map_err(Failure::trouble)?;
+    let (mut session, parameters) = loaded.map_err(Failure::trouble)?;
     session.set_learning_rate(options.learning_rate);
     let planned = plan.train.as_ref().and_then(|train| train.batches.first());
     if let Some(&planned) = planned
@@ -322,9 +337,46 @@ fn training(
             session.batch()
         );
     }
-    if let Some(path) = options.checkpoint.as_deref().filter(|path| path.exists()) {
-        parameters.restore(path).map_err(Failure::trouble)?;
-        log::info!("{}: training goes on from here", path.display());
-    }
     Ok((session, parameters))
+}
+
+/// Goes on from the checkpoint, if there is one; returns the steps done before.
+fn resume(
+    options: &Run,
+    session: &TrainingSession,
+    parameters: &mut Parameters,
+    batches: &mut Batches,
+) -> Result<u64, Failure> {
+    let Some(path) = &options.checkpoint else {
+        return Ok(0);
+    };
+    remove_leftovers(path);
+    if !path.exists() {
+        return Ok(0);
+    }
+    let restored = parameters.restore(path, Some(session.sha256()));
+    let Some(progress) = restored.map_err(Failure::trouble)? else {
+        log::warn!(
+            "{}: has parameters and no progress; training begins with them at step 0",
+            path.display()
+        );
+        return Ok(0);
+    };
+    let Progress { steps, place, .. } = progress;
+    if (progress.samples, progress.data) == (batches.count(), batches.checksum()) {
+        batches.resume(place);
+        log::info!(
+            "{}: training goes on after step {steps}, in epoch {} with seed {}",
+            path.display(),
+            place.epoch,
+            place.seed
+        );
+    } else {
+        log::warn!(
+            "{}: training goes on after step {steps}; the samples are others than before, their order \
+             begins anew",
+            path.display()
+        );
+    }
+    Ok(steps)
 }

@@ -34,6 +34,8 @@ pub(crate) struct Summary<'a> {
     pub(crate) telemetry: &'a Telemetry,
     pub(crate) correct: u64,
     pub(crate) outcome: &'a Outcome,
+    /// Training steps, those of earlier runs included.
+    pub(crate) steps_total: Option<u64>,
     pub(crate) accuracy_before: Option<f64>,
     pub(crate) accuracy_after: Option<f64>,
     pub(crate) restored: bool,
@@ -213,6 +215,8 @@ impl Report {
             .optional_number("train_us", median_us(&telemetry.train))
             .integer("steps", telemetry.steps.get())
             .integer("steps_lost", telemetry.steps_lost.get())
+            .optional_integer("steps_total", summary.steps_total)
+            .integer("checkpoints", outcome.checkpoints)
             .optional_number(
                 "steps_per_window",
                 per_window.map(|milli| count(milli) / 1e3),

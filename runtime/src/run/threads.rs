@@ -10,6 +10,7 @@ use fulcrum_plan::store::Store;
 use fulcrum_runtime::allocation;
 use fulcrum_runtime::arrivals::Arrivals;
 use fulcrum_runtime::board::Jetson;
+use fulcrum_runtime::checkpoint::Keeping;
 use fulcrum_runtime::control::{Control, Events, Readings};
 use fulcrum_runtime::feeder;
 use fulcrum_runtime::guard::Guard;
@@ -91,6 +92,7 @@ pub(crate) fn work<'a>(
     let counts = receiver.counts();
     let places = models.held_out.count();
     let mut exchange = models.exchange();
+    let keeper = models.keeping.as_ref().map(Keeping::keeper);
     let mut served;
     let (source, work): (Source<'_>, &mut dyn Work) = match listener {
         Some(listener) => {
@@ -120,6 +122,9 @@ pub(crate) fn work<'a>(
         let watcher = scope.spawn(|| {
             watch(&job.options.board, job.plan, &readings, &clock, &done);
         });
+        let writer = keeper
+            .as_ref()
+            .map(|keeper| scope.spawn(|| keeper.write_until(&done)));
         if assignment.serving.is_some() {
             scope.spawn(|| match source {
                 Source::Clients(mut server) => server.run(&done),
@@ -136,9 +141,13 @@ pub(crate) fn work<'a>(
         done.store(true, Ordering::Relaxed);
         reporter.thread().unpark();
         watcher.thread().unpark();
+        if let Some(writer) = writer {
+            writer.thread().unpark();
+        }
         outcome
     });
     outcome.rejected = counts.rejected();
+    outcome.checkpoints = keeper.map_or(0, |keeper| keeper.written.get());
     Ok((outcome, models))
 }
 
@@ -184,6 +193,7 @@ fn turn_until<W: Work>(
     Outcome {
         elapsed: Duration::from_nanos(clock.now_ns().saturating_sub(start_ns)),
         rejected: 0,
+        checkpoints: 0,
         allocations,
         page_faults: faults.map(|(after, before)| after.saturating_sub(before)),
         failure,

@@ -18,7 +18,8 @@ fn main() -> ExitCode {
             vec![f32::from(number); ELEMENTS],
             vec![f32::from(number); 3],
         ];
-        if let Err(error) = params::write(Path::new(&path), tensors.iter().map(Vec::as_slice)) {
+        let tensors = tensors.iter().map(Vec::as_slice);
+        if let Err(error) = params::write(Path::new(&path), tensors, None) {
             eprintln!("{error}");
             return ExitCode::FAILURE;
         }

@@ -1,0 +1,220 @@
+//! Checkpoints while training goes on: the loop copies, another thread writes.
+//!
+//! [`Keeper`] is a mailbox of one snapshot, its memory taken at start: as much as the parameters and the
+//! state once more. The loop's end ([`Keeping`]) copies between two steps, at most [`PIECE`] elements at a
+//! time, so that no request waits long for a large model's copy; no step runs until the copy is whole. The
+//! other end ([`Keeper::write_until`]) makes it a file: written beside, made durable, renamed, the folder
+//! made durable. Until then the file is the checkpoint before. A checkpoint that is due while the last one
+//! is still being written is taken when that is done.
+//!
+//! # Invariants
+//! - I5: the loop's end neither allocates nor makes a system call: the lock is only ever tried, and while
+//!   the mailbox is empty nobody else holds it.
+//! - I9: a kill at any instruction leaves the checkpoint before or the one after
+//!   (`i9_training_that_is_killed_goes_on_bit_for_bit`).
+
+use crate::engine::Parameters;
+use crate::engine::params::{self, ParamsError, Progress};
+use crate::telemetry::Counter;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Most elements copied at once: 1 MiB, a fraction of a millisecond.
+pub const PIECE: usize = 1 << 18;
+/// How often the writer looks into the mailbox.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// How often a checkpoint is taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Every {
+    /// After so much time.
+    Time(Duration),
+    /// After so many steps.
+    Steps(u64),
+}
+
+impl Default for Every {
+    fn default() -> Self {
+        Self::Time(Duration::from_secs(60))
+    }
+}
+
+/// A mailbox between the loop and the thread that writes.
+#[derive(Debug)]
+pub struct Keeper {
+    path: PathBuf,
+    every: Every,
+    // Locked by the writer while `full`, by the loop while not.
+    snapshot: Mutex<Snapshot>,
+    full: AtomicBool,
+    due: AtomicBool,
+    /// Checkpoints that are on the disk.
+    pub written: Counter,
+}
+
+#[derive(Debug)]
+struct Snapshot {
+    progress: Option<Progress>,
+    tensors: Vec<Vec<f32>>,
+}
+
+impl Keeper {
+    /// An empty mailbox for tensors of these sizes.
+    #[must_use]
+    pub fn new(path: &Path, every: Every, parameters: &Parameters) -> Arc<Self> {
+        let tensors = parameters.values().map(<[f32]>::to_vec).collect();
+        Arc::new(Self {
+            path: path.to_owned(),
+            every,
+            snapshot: Mutex::new(Snapshot {
+                progress: None,
+                tensors,
+            }),
+            full: AtomicBool::new(false),
+            due: AtomicBool::new(false),
+            written: Counter::default(),
+        })
+    }
+
+    /// Writes what the loop leaves, until `done`; what lies in the mailbox then is older than what the end
+    /// of a run writes. A file that cannot be written is logged, and tried again when the next one is due.
+    pub fn write_until(&self, done: &AtomicBool) {
+        let mut last = Instant::now();
+        while !done.load(Ordering::Relaxed) {
+            if let Every::Time(every) = self.every
+                && last.elapsed() >= every
+            {
+                last = Instant::now();
+                self.due.store(true, Ordering::Relaxed);
+            }
+            if let Err(error) = self.write() {
+                log::error!("{error}; training goes on, the checkpoint is the one before");
+            }
+            thread::park_timeout(LOOK_EVERY);
+        }
+    }
+
+    fn write(&self) -> Result<(), ParamsError> {
+        if !self.full.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let snapshot = self.snapshot.lock().unwrap_or_else(PoisonError::into_inner);
+        let tensors = snapshot.tensors.iter().map(Vec::as_slice);
+        let written = params::write(&self.path, tensors, snapshot.progress.as_ref());
+        drop(snapshot);
+        self.full.store(false, Ordering::Release);
+        written.map(|()| self.written.add(1))
+    }
+}
+
+/// The loop's end of a [`Keeper`].
+#[derive(Debug)]
+pub struct Keeping {
+    keeper: Arc<Keeper>,
+    /// Elements copied of the snapshot under way.
+    copied: Option<usize>,
+    /// Steps at the last snapshot.
+    last: u64,
+}
+
+impl Keeping {
+    /// The end of `keeper` for a training that has done `steps`.
+    #[must_use]
+    pub const fn new(keeper: Arc<Keeper>, steps: u64) -> Self {
+        Self {
+            keeper,
+            copied: None,
+            last: steps,
+        }
+    }
+
+    /// The mailbox.
+    #[must_use]
+    pub fn keeper(&self) -> Arc<Keeper> {
+        Arc::clone(&self.keeper)
+    }
+
+    /// Copies a piece if a checkpoint is due or under way; whether it did. Does not allocate.
+    pub fn copy(&mut self, parameters: &Parameters, progress: &Progress) -> bool {
+        let keeper = &self.keeper;
+        let is_due = self.copied.is_some()
+            || match keeper.every {
+                Every::Time(_) => keeper.due.load(Ordering::Relaxed),
+                Every::Steps(steps) => progress.steps.saturating_sub(self.last) >= steps,
+            };
+        if !is_due || keeper.full.load(Ordering::Acquire) {
+            return false;
+        }
+        let Ok(mut snapshot) = keeper.snapshot.try_lock() else {
+            return false;
+        };
+        let first = self.copied.unwrap_or(0);
+        let tensors = snapshot.tensors.iter_mut().map(Vec::as_mut_slice);
+        if copy_piece(parameters.values(), tensors, first) {
+            self.copied = Some(first + PIECE);
+            return true;
+        }
+        snapshot.progress = Some(*progress);
+        self.copied = None;
+        self.last = progress.steps;
+        keeper.due.store(false, Ordering::Relaxed);
+        keeper.full.store(true, Ordering::Release);
+        true
+    }
+}
+
+/// Copies [`PIECE`] elements of tensors that follow one another, from element `first` on; whether some are
+/// left. Does not allocate.
+pub(crate) fn copy_piece<'a, 'b>(
+    from: impl Iterator<Item = &'a [f32]>,
+    to: impl Iterator<Item = &'b mut [f32]>,
+    first: usize,
+) -> bool {
+    let (mut skip, mut left) = (first, PIECE);
+    for (from, to) in from.zip(to) {
+        let start = skip.min(from.len());
+        skip -= start;
+        let count = (from.len() - start).min(left);
+        to[start..start + count].copy_from_slice(&from[start..start + count]);
+        left -= count;
+        if start + count < from.len() {
+            return true;
+        }
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_cover_every_element_once() {
+        for lengths in [
+            vec![3],
+            vec![PIECE],
+            vec![PIECE + 1, 5],
+            vec![2, PIECE - 2, 0, 2 * PIECE + 7, 1],
+        ] {
+            let from: Vec<Vec<f32>> = lengths
+                .iter()
+                .map(|&length| (0..length).map(|i| i as f32 + 1.0).collect())
+                .collect();
+            let mut to: Vec<Vec<f32>> = lengths.iter().map(|&length| vec![0.0; length]).collect();
+            let mut first = 0;
+            while copy_piece(
+                from.iter().map(Vec::as_slice),
+                to.iter_mut().map(Vec::as_mut_slice),
+                first,
+            ) {
+                first += PIECE;
+            }
+            assert_eq!(from, to);
+            let total: usize = lengths.iter().sum();
+            assert!(first < total && total <= first + PIECE, "{lengths:?}");
+        }
+    }
+}
