@@ -160,6 +160,7 @@ pub fn best_by_power(
 mod tests {
     use super::*;
     use crate::boards;
+    use crate::margin::Margin;
     use crate::plan::{self, PlanRequest};
     use crate::prior::Prior;
     use crate::profile::synthetic::Synthetic;
@@ -191,6 +192,7 @@ mod tests {
             grid: Grid::All,
             demand: None,
             prior: Prior::default(),
+            margin: Margin::default(),
         };
         let mut quiet = |_: usize, _: usize, _: &Run, _: &Measurement| {};
         let (table, _) = plan::make(&mut board, &request, &mut quiet).unwrap();

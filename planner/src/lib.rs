@@ -8,7 +8,7 @@
 //! - [`prior`]: what earlier plans of the board taught;
 //! - [`surrogate`]: what is believed of cells that were not paid for;
 //! - [`search`]: which profiles to pay for;
-//! - [`front`], [`plan`]: from observations to a plan table;
+//! - [`front`], [`margin`], [`plan`]: from observations to a plan table;
 //! - [`demand`], [`offer`], [`answer`]: what users ask, how a mode can answer, and the best answer;
 //! - [`evaluate`]: all of it against the exhaustive optimum.
 //!
@@ -25,6 +25,7 @@ pub mod boards;
 pub mod demand;
 pub mod evaluate;
 pub mod front;
+pub mod margin;
 pub mod offer;
 pub mod plan;
 pub mod pool;

@@ -3,6 +3,7 @@
 use crate::bench::{Bench, Discarded, OnProfile, Stop};
 use crate::boards::{self, UnknownBoard};
 use crate::front;
+use crate::margin::Margin;
 use crate::offer;
 use crate::pool::Pool;
 use crate::prior::Prior;
@@ -35,6 +36,8 @@ pub struct PlanRequest {
     pub demand: Option<Demand>,
     /// What earlier plans of the board taught.
     pub prior: Prior,
+    /// By how much the plan counts every measurement as larger.
+    pub margin: Margin,
 }
 
 /// How a search ended.
@@ -270,6 +273,18 @@ fn strategy(request: &PlanRequest) -> Result<Strategy, PlanError> {
     })
 }
 
+/// The strategy, and what else a plan owes its cells to: `als:50+prior+1%`.
+fn provenance(request: &PlanRequest) -> Result<String, PlanError> {
+    let mut text = strategy(request)?.to_string();
+    if !request.prior.is_empty() {
+        text += "+prior";
+    }
+    if !request.margin.is_none() {
+        text += &format!("+{}", request.margin);
+    }
+    Ok(text)
+}
+
 fn fixed<const N: usize>(what: &'static str, name: &str) -> Result<heapless::String<N>, PlanError> {
     heapless::String::try_from(name).map_err(|_| PlanError::Name {
         what,
@@ -297,14 +312,16 @@ fn assemble(
     Ok(PlanTable {
         board: board.name.clone(),
         provenance: Provenance {
-            strategy: fixed("strategy", &strategy(request)?.to_string())?,
+            strategy: fixed("strategy", &provenance(request)?)?,
             seed: request.seed,
             profiles: u32::try_from(profiles).unwrap_or(u32::MAX),
             inputs_crc: inputs_crc(modes, pool),
         },
         train: of(Role::Train).next().map(workload).transpose()?,
         infer: of(Role::Infer).map(workload).collect::<Result<_, _>>()?,
-        rows: front::rows(pool, modes).into_iter().collect(),
+        rows: front::rows(&pool.widened(request.margin), modes)
+            .into_iter()
+            .collect(),
     })
 }
 
@@ -360,6 +377,7 @@ mod tests {
             grid: Grid::Subset441,
             demand: None,
             prior: Prior::default(),
+            margin: Margin::default(),
         }
     }
 
@@ -436,6 +454,29 @@ mod tests {
             }
         }
         assert!(cells > 10 && cells <= 60, "{cells}");
+    }
+
+    #[test]
+    fn a_margin_makes_every_cell_of_the_plan_larger_and_leaves_the_search_as_it_is() {
+        let plain = make(&mut board(), &request("als:40", 1), &mut quiet).unwrap();
+        let mut wide = request("als:40", 1);
+        wide.margin = "2".parse().unwrap();
+        let wide = make(&mut board(), &wide, &mut quiet).unwrap();
+        assert_eq!(wide.1, plain.1);
+        assert_eq!(wide.0.provenance.strategy, "als:40+2%");
+        assert_eq!(wide.0.provenance.inputs_crc, plain.0.provenance.inputs_crc);
+        let margin: Margin = "2".parse().unwrap();
+        let mut cells = 0;
+        for row in &wide.0.rows {
+            let Some(narrow) = plain.0.rows.iter().find(|plain| plain.mode == row.mode) else {
+                continue;
+            };
+            for (wide, narrow) in row.cells.iter().zip(&narrow.cells) {
+                assert_eq!(*wide, narrow.map(|cell| margin.widen(cell)));
+                cells += 1;
+            }
+        }
+        assert!(cells > 20, "{cells}");
     }
 
     /// Invariant I3: what a prior knows is believed, never answered.

@@ -1,5 +1,6 @@
 //! What was observed: one optional cell per candidate mode and slot.
 
+use crate::margin::Margin;
 use fulcrum_plan::Cell;
 
 /// What is known of one (mode, slot).
@@ -66,6 +67,18 @@ impl Pool {
         if let Observation::Seen(_) = observation {
             self.order.push((mode, slot));
         }
+    }
+
+    /// The same observations with every cell widened by a margin.
+    #[must_use]
+    pub fn widened(&self, margin: Margin) -> Self {
+        let mut pool = self.clone();
+        for observation in &mut pool.observations {
+            if let Observation::Seen(cell) = observation {
+                *cell = margin.widen(*cell);
+            }
+        }
+        pool
     }
 
     /// Observed (mode, slot)s, in the order they were observed.

@@ -257,6 +257,18 @@ fn plan_names_what_it_does_not_have() {
             "--board orin-agx --profiles synthetic:orin-agx --train lstm --strategy best",
             "als:N",
         ),
+        (
+            "--board orin-agx --profiles synthetic:orin-agx --train lstm --faults noise=1",
+            "over-current=PERCENT",
+        ),
+        (
+            "--board orin-agx --profiles exec:true --train lstm --faults stuck=1",
+            "a real board has its own",
+        ),
+        (
+            "--board orin-agx --profiles synthetic:orin-agx --train lstm --margin 50",
+            "0 to 20 percent",
+        ),
     ] {
         let mut command = fulcrum();
         command
@@ -311,6 +323,91 @@ fn a_plan_takes_journals_of_the_same_board_as_a_prior() {
         assert!(answer.stderr.contains("--prior"), "{}", answer.stderr);
         assert!(answer.stderr.contains(expected), "{}", answer.stderr);
         assert!(!folder.path().join("y.plan").exists());
+    }
+}
+
+#[test]
+fn a_lost_board_leaves_a_plan_and_a_resumed_search_pays_the_rest() {
+    let folder = TemporaryFolder::new();
+    let plan = |faults: &str, more: &[&str]| {
+        let source = ["--board", "orin-agx", "--profiles", "synthetic:orin-agx"];
+        let mut command = fulcrum();
+        command
+            .current_dir(folder.path())
+            .arg("plan")
+            .args(source)
+            .args([
+                "--train",
+                "lstm",
+                "--strategy",
+                "als:16",
+                "--faults",
+                faults,
+            ])
+            .args(more);
+        Answer::of(&mut command).expect(0)
+    };
+    let read = |name: &str| std::fs::read(folder.path().join(name)).unwrap();
+    let journal = ["--journal", "x.journal", "--out", "x.plan"];
+    let said = plan("time=0.5,stuck=30,lost=10", &journal);
+    assert!(said.contains("the board was lost"), "{said}");
+    let said = plan("time=0.5,stuck=30", &journal);
+    assert!(said.contains("resuming: 10 profiles"), "{said}");
+    assert!(said.contains("not trusted (Clocks)"), "{said}");
+    let _ = plan("time=0.5,stuck=30", &["--out", "y.plan"]);
+    assert_eq!(read("x.plan"), read("y.plan"));
+    let _ = plan("time=0.5,stuck=30", &["--out", "y.plan", "--margin", "1"]);
+    assert_ne!(read("x.plan"), read("y.plan"));
+}
+
+#[test]
+fn evaluate_writes_what_it_prints_and_says_what_it_cannot() {
+    let folder = TemporaryFolder::new();
+    let evaluate = |options: &str| {
+        let mut command = fulcrum();
+        command
+            .current_dir(folder.path())
+            .args(["evaluate", "--profiles", "synthetic:orin-nano-8"])
+            .args(options.split(' '));
+        Answer::of(&mut command)
+    };
+    let quick = "--problem training --train lstm --strategies maxn,rnd:9 --seeds 2";
+    let said = evaluate(&format!("{quick} --json x.json --markdown x.md")).expect(0);
+    assert!(said.contains("41 configurations"), "{said}");
+    let study = json(&std::fs::read_to_string(folder.path().join("x.json")).unwrap());
+    assert_eq!(study["configurations"], 41);
+    // Nothing is random in one of them.
+    assert_eq!(study["judged"], 3 * 41);
+    let overall = study["overall"].as_array().unwrap();
+    let seeds: Vec<_> = overall.iter().map(|summary| &summary["seeds"]).collect();
+    assert_eq!(seeds, [1, 2]);
+    let markdown = std::fs::read_to_string(folder.path().join("x.md")).unwrap();
+    assert!(markdown.contains("| training | rnd:9 |"), "{markdown}");
+
+    for (options, expected) in [
+        ("--problem train --strategies maxn", "two-inference"),
+        ("--problem training --strategies als", "als:N"),
+        (
+            "--problem training --strategies maxn --seeds 0",
+            "1 or more",
+        ),
+        (
+            "--problem training --strategies maxn --prior gmd:15",
+            "one demand",
+        ),
+        (
+            "--problem training --strategies maxn --faults stuck=200",
+            "0 to 100",
+        ),
+        (
+            "--problem inference --grid all",
+            "not in the standard study",
+        ),
+    ] {
+        let answer = evaluate(options);
+        assert_eq!(answer.code, Some(2), "{options}: {}", answer.text());
+        let said = &answer.stderr;
+        assert!(said.contains(expected), "{options}: {said}");
     }
 }
 

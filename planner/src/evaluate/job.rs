@@ -2,11 +2,12 @@
 
 use super::StudyProblem;
 use super::case::{self, Case};
-use super::trace;
+use super::trace::{self, Switching};
 use super::violations::Violations;
 use crate::answer::{self, Answer};
 use crate::bench::Bench;
 use crate::demand::Load;
+use crate::margin::Margin;
 use crate::pool::Pool;
 use crate::prior::Prior;
 use crate::profile::faults::{Faults, Unreliable};
@@ -36,6 +37,8 @@ pub(super) struct Outcome {
     pub(super) modes: f64,
     /// Changes of mode per window of a trace.
     pub(super) switches: Option<f64>,
+    /// Share of time that changes of mode take in a trace.
+    pub(super) switching_time: Option<f64>,
     /// Time of computing, of all searches together.
     pub(super) seconds: f64,
 }
@@ -43,16 +46,25 @@ pub(super) struct Outcome {
 /// Answers by load, then by power; nothing for a load that was left out.
 type Answers = Vec<Option<Vec<Option<Answer>>>>;
 
-/// A search for one demand is run for every seventh load where there are many: seven is prime to the
-/// number of rates and of latency budgets of every grid, so that all of both occur.
-const LOAD_STRIDE: usize = 7;
-/// Loads up to which none is left out.
+/// The search for one demand that fits a surrogate at every step leaves loads out where there are many:
+/// it is run for every load, every seventh or every 47th, whichever are no more than [`LOADS_MAX`]. Seven and 47 are prime to the number
+/// of rates, of latency budgets and of windows of every grid, so that all of them occur.
+const LOAD_STRIDES: [usize; 3] = [1, 7, 47];
 const LOADS_MAX: usize = 30;
 
-/// A strategy with its seed on a source that may fail, for one case.
+/// How a source is measured, and how what it shows counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Measuring {
+    /// How the source fails while it is measured; the truth stays exact.
+    pub faults: Option<Faults>,
+    /// By how much every measurement counts as larger.
+    pub margin: Margin,
+}
+
+/// A strategy with its seed on a source, for one case.
 struct Job<'a, S> {
     source: &'a S,
-    faults: Option<Faults>,
+    measuring: Measuring,
     case: &'a Case,
     strategy: &'a Strategy,
     seed: u64,
@@ -63,13 +75,13 @@ pub(super) fn run<S: ProfileSource + Clone + Sync>(
     source: &S,
     case: &Case,
     strategy: &Strategy,
-    faults: Option<Faults>,
+    measuring: Measuring,
     seed: u64,
 ) -> Outcome {
     let start = Instant::now();
     let job = Job {
         source,
-        faults,
+        measuring,
         case,
         strategy,
         seed,
@@ -80,8 +92,8 @@ pub(super) fn run<S: ProfileSource + Clone + Sync>(
         let (pool, runs) = job.search(None, &mut Memory::default());
         let modes = pool.observed_modes().len() as f64;
         let answers = match strategy.kind {
-            Kind::Nn => predicted(case, &pool, seed),
-            _ => observed(case, &pool),
+            Kind::Nn => predicted(case, &pool, seed, measuring.margin),
+            _ => observed(case, &pool.widened(measuring.margin)),
         };
         (answers, runs as f64, modes)
     };
@@ -98,7 +110,7 @@ impl<S: ProfileSource + Clone + Sync> Job<'_, S> {
     fn search(&self, goal: Option<&Goal>, memory: &mut Memory) -> (Pool, usize) {
         let Self { case, strategy, .. } = self;
         let (mut sound, mut faulty);
-        let source: &mut dyn ProfileSource = match self.faults {
+        let source: &mut dyn ProfileSource = match self.measuring.faults {
             None => {
                 sound = self.source.clone();
                 &mut sound
@@ -127,7 +139,12 @@ impl<S: ProfileSource + Clone + Sync> Job<'_, S> {
         let case = self.case;
         let powers = &case.grid.powers;
         let count = case.grid.loads.len();
-        let stride = if count > LOADS_MAX { LOAD_STRIDE } else { 1 };
+        let is_slow = self.strategy.kind == Kind::Gmd;
+        let few = |stride: &usize| !is_slow || count / stride <= LOADS_MAX;
+        let stride = LOAD_STRIDES
+            .into_iter()
+            .find(few)
+            .unwrap_or(LOAD_STRIDES[2]);
         let is_searched = |load: usize| load.is_multiple_of(stride);
         // One memory per power budget: results do not depend on it, and it stays small.
         let columns: Vec<Vec<Option<Found>>> = (0..powers.len())
@@ -160,12 +177,13 @@ impl<S: ProfileSource + Clone + Sync> Job<'_, S> {
         let goal = Goal {
             problem: case.problem.formulas(),
             demand: Demand {
-                power_mw,
+                power_mw: self.measuring.margin.narrow(power_mw),
                 latency_us: load.latency_us,
                 rate: load.rate,
             },
         };
         let (pool, runs) = self.search(Some(&goal), memory);
+        let pool = pool.widened(self.measuring.margin);
         let modes = pool.observed_modes();
         let cell = |mode: usize, slot: usize| pool.cell(mode, slot);
         let one = modes.iter().copied();
@@ -210,11 +228,17 @@ fn answers(
     let best = |load: &Load| {
         answer::best_by_power(modes.clone(), cell, &case.offers, load, &case.grid.powers)
     };
-    case.grid
-        .loads
-        .iter()
-        .map(|load| Some(best(load)))
-        .collect()
+    let mut answers: Vec<Vec<Option<Answer>>> = case.grid.loads.iter().map(best).collect();
+    if case.problem == StudyProblem::Dynamic {
+        trace::hold(&mut answers, |load, power, mode| {
+            let power = [case.grid.powers[power]];
+            let load = &case.grid.loads[load];
+            let one = std::iter::once(mode);
+            let best = answer::best_by_power(one, cell, &case.offers, load, &power);
+            best.first().copied().flatten()
+        });
+    }
+    answers.into_iter().map(Some).collect()
 }
 
 /// The best answers of what was observed.
@@ -226,11 +250,11 @@ fn observed(case: &Case, pool: &Pool) -> Answers {
 }
 
 /// The best answers of what is predicted from what was observed.
-fn predicted(case: &Case, pool: &Pool, seed: u64) -> Answers {
+fn predicted(case: &Case, pool: &Pool, seed: u64, margin: Margin) -> Answers {
     let cells = nn::predict(&case.task, &case.modes, pool, seed);
     let slots = case.task.slots().len();
     answers(case, 0..case.modes.len(), |mode, slot| {
-        cells[mode * slots + slot]
+        cells[mode * slots + slot].map(|cell| margin.widen(cell))
     })
 }
 
@@ -241,40 +265,45 @@ struct Found {
     modes: usize,
 }
 
-/// Judges answers by the true cells of the modes they chose.
+/// Judges answers by the true cells of the modes they chose. Time that changes of mode take is lost.
 fn judge(case: &Case, answers: &Answers) -> Outcome {
     let mut losses = Vec::with_capacity(case.solvable);
     let mut violations = Violations::default();
-    let mut answered = 0;
     let mut configurations = 0;
-    for ((load, optima), answers) in case.grid.loads.iter().zip(&case.optima).zip(answers) {
+    let complete = || answers.iter().cloned().collect::<Option<Vec<_>>>();
+    let switching = (case.problem == StudyProblem::Dynamic)
+        .then(complete)
+        .flatten()
+        .map(|complete| Switching::of(&complete, &case.modes));
+    for (load, answers) in answers.iter().enumerate() {
         let Some(answers) = answers else {
             continue;
         };
         configurations += answers.len();
-        for ((power, optimum), answer) in case.grid.powers.iter().zip(optima).zip(answers) {
-            answered += usize::from(answer.is_some());
+        for (power, answer) in answers.iter().enumerate() {
+            let demand = (&case.grid.loads[load], case.grid.powers[power]);
+            violations.answers += usize::from(answer.is_some());
             let valid = answer.and_then(|answer| {
-                violations.count(case, &answer, load, *power);
-                true_answer(case, &answer, load, *power)
+                violations.count(case, &answer, demand.0, demand.1);
+                true_answer(case, &answer, demand.0, demand.1)
             });
-            if let Some(optimum) = optimum {
-                losses.push(valid.map(|valid| valid.loss(optimum, &case.offers[valid.offer])));
+            let left = switching
+                .as_ref()
+                .map_or(1.0, |switching| 1.0 - switching.shares[load][power]);
+            if let Some(optimum) = &case.optima[load][power] {
+                let loss = |valid: Answer| valid.loss(optimum, &case.offers[valid.offer]);
+                losses.push(valid.map(|valid| 1.0 - (1.0 - loss(valid)) * left));
             }
         }
     }
-    violations.answers = answered;
-    let is_trace = case.problem == StudyProblem::Dynamic;
     Outcome {
         configurations,
         losses,
         violations,
         runs: 0.0,
         modes: 0.0,
-        switches: is_trace
-            .then(|| answers.iter().cloned().collect::<Option<Vec<_>>>())
-            .flatten()
-            .map(|complete| trace::switches(&complete)),
+        switches: switching.as_ref().map(Switching::per_window),
+        switching_time: switching.as_ref().map(Switching::time_share),
         seconds: 0.0,
     }
 }

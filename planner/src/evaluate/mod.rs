@@ -8,15 +8,17 @@
 mod case;
 mod job;
 mod markdown;
+mod standard;
 mod summary;
 mod trace;
 mod violations;
 
-pub use summary::{Losses, Summary};
+pub use job::Measuring;
+pub use standard::standard;
+pub use summary::{COLUMNS, Losses, Summary};
 pub use violations::Violations;
 
 use crate::prior::Prior;
-use crate::profile::faults::Faults;
 use crate::profile::journal::Record;
 use crate::profile::{ProfileSource, Truth, UnknownWorkload, find_workload};
 use crate::search::{Kind, Strategy};
@@ -120,23 +122,30 @@ pub fn problems_named(name: &str) -> Result<Vec<StudyProblem>, UnknownProblem> {
 )]
 pub struct UnknownProblem(String);
 
+/// A problem over some candidate modes, with the strategies that are tried on it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// The problem.
+    pub problem: StudyProblem,
+    /// Candidate modes.
+    pub grid: Grid,
+    /// Strategies, each with its limit.
+    pub strategies: Vec<Strategy>,
+}
+
 /// What to study.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StudyRequest {
-    /// Problems, in the order of the results.
-    pub problems: Vec<StudyProblem>,
+    /// The parts, in the order of the results.
+    pub parts: Vec<Part>,
     /// Training workloads; empty for all of the source.
     pub train: Vec<String>,
     /// Inference workloads; empty for all of the source.
     pub infer: Vec<String>,
-    /// Strategies, each with its limit.
-    pub strategies: Vec<Strategy>,
-    /// Seeds 0, 1, … of each.
+    /// Seeds 0, 1, … of each strategy.
     pub seeds: u64,
-    /// Candidate modes.
-    pub grid: Grid,
-    /// How the source fails while it is measured; the truth stays exact.
-    pub faults: Option<Faults>,
+    /// How the source is measured.
+    pub measuring: Measuring,
     /// The search that was run before for every workload of the source: each task gets the
     /// measurements of all workloads that are not its own as a prior.
     pub prior: Option<Strategy>,
@@ -173,14 +182,41 @@ pub enum StudyError {
 pub struct Study {
     /// The source.
     pub source: String,
-    /// Candidate modes, as named.
-    pub grid: String,
     /// Seeds.
     pub seeds: u64,
-    /// Per problem and strategy, over all tasks.
+    /// How the source failed, the margin and the prior, for people; empty without any.
+    pub conditions: String,
+    /// Configurations: every demand of every task of every problem.
+    pub configurations: usize,
+    /// Those with a solution.
+    pub solvable: usize,
+    /// Configurations that were answered and judged, over all strategies and the seeds that were run.
+    pub judged: usize,
+    /// Per part and strategy, over all tasks.
     pub overall: Vec<Summary>,
-    /// Per problem, task and strategy.
+    /// Per part, task and strategy.
     pub by_task: Vec<Summary>,
+}
+
+impl Study {
+    /// What was studied and how to read it.
+    #[must_use]
+    pub fn heading(&self) -> String {
+        format!(
+            "{}{}: {} configurations, {} of them solvable, {} judged over all strategies and seeds. {} \
+             seeds; a strategy that draws nothing at random ran once, every seed gives the same. Loss in \
+             % of the optimum's throughput, or of its peak latency in excess; an unsolved configuration \
+             counts as 100. Runs and modes per search, seconds of computing per task and seed. Arrivals \
+             of the dynamic problem: seed {}.",
+            self.source,
+            self.conditions,
+            self.configurations,
+            self.solvable,
+            self.judged,
+            self.seeds,
+            trace::SEED
+        )
+    }
 }
 
 /// Runs a study. `on_progress` is told (jobs done, jobs) from several threads.
@@ -194,54 +230,67 @@ pub fn run<S: ProfileSource + Truth + Clone + Sync>(
 ) -> Result<Study, StudyError> {
     check(request)?;
     let workloads = workloads(source, request)?;
-    let mut jobs: Vec<(StudyProblem, Task)> = Vec::new();
-    for &problem in &request.problems {
-        jobs.extend(
-            problem
-                .tasks(&workloads)?
-                .into_iter()
-                .map(|task| (problem, task)),
-        );
+    let mut tasks: Vec<(&Part, Task)> = Vec::new();
+    for part in &request.parts {
+        let of_problem = part.problem.tasks(&workloads)?;
+        tasks.extend(of_problem.into_iter().map(|task| (part, task)));
     }
-    let lessons = match &request.prior {
-        Some(strategy) => lessons(source, strategy, request.grid)?,
-        None => Prior::default(),
+    let lessons = |part: &Part| match &request.prior {
+        Some(strategy) => lessons(source, strategy, part.grid),
+        None => Ok(Prior::default()),
     };
-    let cases: Vec<Case> = jobs
+    let lessons = request.parts.iter().map(lessons);
+    let lessons = lessons.collect::<Result<Vec<Prior>, _>>()?;
+    let cases: Vec<(&Part, Case)> = tasks
         .into_par_iter()
-        .map(|(problem, task)| Case::new(source, problem, task, request.grid, &lessons))
-        .filter(|case| case.solvable > 0)
+        .map(|(part, task)| {
+            let at = request.parts.iter().position(|other| other == part);
+            let lessons = &lessons[at.unwrap_or(0)];
+            (
+                part,
+                Case::new(source, part.problem, task, part.grid, lessons),
+            )
+        })
+        .filter(|(_, case)| case.solvable > 0)
         .collect();
     if cases.is_empty() {
         let names: Vec<&str> = request
-            .problems
+            .parts
             .iter()
-            .map(|problem| problem.name())
+            .map(|part| part.problem.name())
             .collect();
         return Err(StudyError::Nothing(names.join(", ")));
     }
-    let jobs: Vec<(&Case, &Strategy, u64)> = cases
+    let jobs: Vec<Job<'_>> = cases
         .iter()
-        .flat_map(|case| {
-            request
-                .strategies
-                .iter()
-                .map(move |strategy| (case, strategy))
-        })
-        .flat_map(|(case, strategy)| {
-            seeds(strategy, request).map(move |seed| (case, strategy, seed))
+        .flat_map(|(part, case)| part.strategies.iter().map(move |s| (*part, case, s)))
+        .flat_map(|(part, case, strategy)| {
+            (0..seeds(strategy, request)).map(move |seed| Job {
+                part,
+                case,
+                strategy,
+                seed,
+            })
         })
         .collect();
     let done = AtomicUsize::new(0);
     let outcomes: Vec<Outcome> = jobs
         .par_iter()
-        .map(|(case, strategy, seed)| {
-            let outcome = job::run(source, case, strategy, request.faults, *seed);
+        .map(|job| {
+            let outcome = job::run(source, job.case, job.strategy, request.measuring, job.seed);
             on_progress(done.fetch_add(1, Ordering::Relaxed) + 1, jobs.len());
             outcome
         })
         .collect();
-    Ok(summarize(source, request, &jobs, &outcomes))
+    Ok(summarize(source, request, &cases, &jobs, &outcomes))
+}
+
+/// A strategy and a seed on one case.
+struct Job<'a> {
+    part: &'a Part,
+    case: &'a Case,
+    strategy: &'a Strategy,
+    seed: u64,
 }
 
 fn check(request: &StudyRequest) -> Result<(), StudyError> {
@@ -254,8 +303,8 @@ fn check(request: &StudyRequest) -> Result<(), StudyError> {
         return Err(StudyError::Prior(prior.kind.name()));
     }
     let unlimited = |strategy: &&Strategy| strategy.limit.is_none() && strategy.kind.has_limit();
-    let mut strategies = request.strategies.iter().chain(&request.prior);
-    match strategies.find(unlimited) {
+    let of_parts = request.parts.iter().flat_map(|part| &part.strategies);
+    match of_parts.chain(&request.prior).find(unlimited) {
         Some(strategy) => Err(StudyError::NoLimit(strategy.kind.name())),
         None => Ok(()),
     }
@@ -304,55 +353,79 @@ fn workloads(
     Ok(workloads)
 }
 
-/// The seeds of a strategy: one is enough where nothing is random.
-fn seeds(strategy: &Strategy, request: &StudyRequest) -> std::ops::Range<u64> {
-    let is_random = matches!(strategy.kind, Kind::Random | Kind::Nn) || request.faults.is_some();
-    0..if is_random { request.seeds } else { 1 }
+/// How many seeds of a strategy are run: one is enough where nothing is random.
+fn seeds(strategy: &Strategy, request: &StudyRequest) -> u64 {
+    let is_random = matches!(strategy.kind, Kind::Random | Kind::Nn);
+    if is_random || request.measuring.faults.is_some() {
+        request.seeds
+    } else {
+        1
+    }
+}
+
+fn conditions(request: &StudyRequest) -> String {
+    let mut text = String::new();
+    if let Some(faults) = request.measuring.faults {
+        text += &format!(" with {faults} and of each seed");
+    }
+    if !request.measuring.margin.is_none() {
+        text += &format!(", margin {}", request.measuring.margin);
+    }
+    if let Some(prior) = &request.prior {
+        text += &format!(", prior {prior} of every other workload");
+    }
+    text
 }
 
 fn summarize(
     source: &impl ProfileSource,
     request: &StudyRequest,
-    jobs: &[(&Case, &Strategy, u64)],
+    cases: &[(&Part, Case)],
+    jobs: &[Job<'_>],
     outcomes: &[Outcome],
 ) -> Study {
     let mut overall = Vec::new();
     let mut by_task = Vec::new();
-    let select =
-        |problem: StudyProblem, strategy: &Strategy, task: Option<&str>| -> Vec<&Outcome> {
-            jobs.iter()
-                .zip(outcomes)
-                .filter(|((case, of, _), _)| {
-                    case.problem == problem
-                        && *of == strategy
-                        && task.is_none_or(|task| case.name == task)
-                })
-                .map(|(_, outcome)| outcome)
-                .collect()
-        };
-    for &problem in &request.problems {
-        let mut names: Vec<&str> = Vec::new();
-        for (case, ..) in jobs.iter().filter(|(case, ..)| case.problem == problem) {
-            if !names.contains(&case.name.as_str()) {
-                names.push(&case.name);
-            }
-        }
-        for strategy in &request.strategies {
-            let of_all = select(problem, strategy, None);
-            if of_all.is_empty() {
+    for part in &request.parts {
+        let names: Vec<&str> = cases
+            .iter()
+            .filter(|(of, _)| *of == part)
+            .map(|(_, case)| case.name.as_str())
+            .collect();
+        for strategy in &part.strategies {
+            let select = |task: Option<&str>| -> Vec<&Outcome> {
+                let is_one = |job: &Job<'_>| {
+                    job.part == part
+                        && job.strategy == strategy
+                        && task.is_none_or(|task| job.case.name == task)
+                };
+                let all = jobs.iter().zip(outcomes);
+                all.filter(|(job, _)| is_one(job)).map(|(_, o)| o).collect()
+            };
+            let seeds = seeds(strategy, request);
+            let of_tasks: Vec<Summary> = names
+                .iter()
+                .map(|name| Summary::of(part, strategy, (Some(name), seeds), &select(Some(name))))
+                .collect();
+            let means = of_tasks.iter().map(|task| task.loss.mean);
+            let Some(worst) = means.reduce(f64::max) else {
                 continue;
-            }
-            overall.push(Summary::of(problem, strategy, None, &of_all));
-            for name in &names {
-                let of_task = select(problem, strategy, Some(name));
-                by_task.push(Summary::of(problem, strategy, Some(name), &of_task));
-            }
+            };
+            overall.push(Summary {
+                worst_task_mean: worst,
+                ..Summary::of(part, strategy, (None, seeds), &select(None))
+            });
+            by_task.extend(of_tasks);
         }
     }
+    let count = |of: fn(&Case) -> usize| cases.iter().map(|(_, case)| of(case)).sum();
     Study {
         source: source.identity(),
-        grid: request.grid.to_string(),
         seeds: request.seeds,
+        conditions: conditions(request),
+        configurations: count(|case| case.grid.powers.len() * case.grid.loads.len()),
+        solvable: count(|case| case.solvable),
+        judged: outcomes.iter().map(|outcome| outcome.configurations).sum(),
         overall,
         by_task,
     }
@@ -369,14 +442,18 @@ mod tests {
     }
 
     fn request(problems: &str, strategies: &[&str]) -> StudyRequest {
+        let part = |problem| Part {
+            problem,
+            grid: Grid::Subset441,
+            strategies: strategies.iter().map(|s| s.parse().unwrap()).collect(),
+        };
+        let problems = problems_named(problems).unwrap();
         StudyRequest {
-            problems: problems_named(problems).unwrap(),
+            parts: problems.into_iter().map(part).collect(),
             train: vec!["lstm".into()],
             infer: vec!["mobilenetv3".into()],
-            strategies: strategies.iter().map(|s| s.parse().unwrap()).collect(),
             seeds: 2,
-            grid: Grid::Subset441,
-            faults: None,
+            measuring: Measuring::default(),
             prior: None,
         }
     }
@@ -404,7 +481,7 @@ mod tests {
 
     #[test]
     fn an_exhaustive_search_loses_nothing_on_any_problem() {
-        for problem in ["training", "inference", "concurrent", "dynamic"] {
+        for problem in ["training", "inference", "concurrent"] {
             let study = run(&board(), &request(problem, &["exhaustive"]), &|_, _| {}).unwrap();
             let found = &study.overall[0];
             assert!(
@@ -413,8 +490,62 @@ mod tests {
             );
             assert_eq!((found.loss.worst, found.solved), (0.0, 1.0), "{problem}");
             assert_eq!(found.violations.total(), 0, "{problem}");
-            assert_eq!(found.switches_per_window.is_some(), problem == "dynamic");
+            assert_eq!(found.switches_per_window, None, "{problem}");
+            assert_eq!(study.judged, study.configurations, "{problem}");
         }
+    }
+
+    #[test]
+    fn changing_arrivals_cost_switches_and_what_a_held_mode_gives_up() {
+        let study = run(&board(), &request("dynamic", &["exhaustive"]), &|_, _| {}).unwrap();
+        let found = &study.overall[0];
+        assert_eq!((found.solved, found.violations.total()), (1.0, 0));
+        let (switches, time) = (
+            found.switches_per_window.unwrap(),
+            found.switching_time.unwrap(),
+        );
+        assert!(switches > 0.0 && switches < 0.5, "{switches}");
+        assert!(time > 0.0 && time < 0.01, "{time}");
+        // Of two percent that a held mode may give up, and the longest change of clocks.
+        assert!(
+            found.loss.mean > 0.0 && found.loss.worst < 0.05,
+            "{:?}",
+            found.loss
+        );
+    }
+
+    #[test]
+    fn with_noise_budgets_are_violated_and_a_margin_keeps_them() {
+        let with = |margin: &str| {
+            let mut noisy = request("training", &["als:20", "gmd:8"]);
+            noisy.measuring = Measuring {
+                faults: Some("time=1,power=1,stuck=5,over-current=2".parse().unwrap()),
+                margin: margin.parse().unwrap(),
+            };
+            run(&board(), &noisy, &|_, _| {}).unwrap().overall
+        };
+        for (plain, wide) in with("0").iter().zip(&with("4")) {
+            assert_eq!(plain.seeds, 2);
+            assert!(plain.violations.power > 0, "{plain:?}");
+            assert_eq!(wide.violations.power, 0, "{wide:?}");
+            assert_eq!(plain.violations.gross, 0, "{plain:?}");
+        }
+    }
+
+    #[test]
+    fn a_prior_changes_a_search_and_needs_one_for_a_whole_plan() {
+        let mut request = request("training", &["als:10"]);
+        let alone = timeless(run(&board(), &request, &|_, _| {}).unwrap());
+        request.prior = Some("als:20".parse().unwrap());
+        let taught = timeless(run(&board(), &request, &|_, _| {}).unwrap());
+        assert_eq!(taught.overall[0].runs, 10.0);
+        assert_ne!(taught.overall[0].loss, alone.overall[0].loss);
+        request.prior = Some("gmd:9".parse().unwrap());
+        let message = run(&board(), &request, &|_, _| {}).unwrap_err().to_string();
+        assert!(
+            message.contains("`gmd`") && message.contains("als:N"),
+            "{message}"
+        );
     }
 
     #[test]
@@ -429,7 +560,8 @@ mod tests {
         assert!(study.overall[1].violations.power > 0);
         let text = study.to_markdown();
         assert!(text.contains("| training | rnd:10 |"), "{text}");
-        assert!(text.contains("power "), "{text}");
+        let over = study.overall[1].violations.power;
+        assert!(text.contains(&format!("| {over}/0/0 |")), "{text}");
     }
 
     #[test]

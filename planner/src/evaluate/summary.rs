@@ -1,8 +1,8 @@
 //! Statistics of outcomes.
 
-use super::StudyProblem;
 use super::job::Outcome;
 use super::violations::Violations;
+use super::{Part, StudyProblem};
 use crate::search::Strategy;
 use serde::Serialize;
 
@@ -27,10 +27,14 @@ pub struct Losses {
 pub struct Summary {
     /// Problem.
     pub problem: StudyProblem,
+    /// Candidate modes, as named.
+    pub grid: String,
     /// Task, or `None` for all of them.
     pub task: Option<String>,
     /// Strategy.
     pub strategy: String,
+    /// Seeds that were run: one where nothing is random, whose result is that of every seed.
+    pub seeds: u64,
     /// Configurations, over tasks and seeds.
     pub configurations: usize,
     /// Those with a solution.
@@ -49,15 +53,18 @@ pub struct Summary {
     pub modes: f64,
     /// Changes of mode per window (dynamic only).
     pub switches_per_window: Option<f64>,
+    /// Share of the time that these changes take (dynamic only); the loss includes it.
+    pub switching_time: Option<f64>,
     /// Computing time per task and seed, in seconds. The one number that is not reproducible.
     pub seconds: f64,
 }
 
 impl Summary {
+    /// Over the outcomes of a strategy in a part of the study, for one task or for all.
     pub(super) fn of(
-        problem: StudyProblem,
+        part: &Part,
         strategy: &Strategy,
-        task: Option<&str>,
+        (task, seeds): (Option<&str>, u64),
         outcomes: &[&Outcome],
     ) -> Self {
         let count = outcomes.len().max(1) as f64;
@@ -71,26 +78,80 @@ impl Summary {
         for outcome in outcomes {
             violations.add(&outcome.violations);
         }
-        let switches: Vec<f64> = outcomes.iter().filter_map(|o| o.switches).collect();
+        let mean_of_some = |of: fn(&Outcome) -> Option<f64>| {
+            let known: Vec<f64> = outcomes.iter().filter_map(|o| of(o)).collect();
+            (!known.is_empty()).then(|| known.iter().sum::<f64>() / known.len() as f64)
+        };
         Self {
-            problem,
+            problem: part.problem,
+            grid: part.grid.to_string(),
             task: task.map(str::to_owned),
             strategy: strategy.to_string(),
+            seeds,
             configurations: outcomes.iter().map(|o| o.configurations).sum(),
             solvable: all.len(),
             solved: solved as f64 / all.len().max(1) as f64,
             loss: losses(&all),
-            worst_task_mean: outcomes
-                .iter()
-                .map(|o| losses(&o.losses).mean)
-                .fold(0.0, f64::max),
+            worst_task_mean: losses(&all).mean,
             violations,
             runs: mean(|o| o.runs),
             modes: mean(|o| o.modes),
-            switches_per_window: (!switches.is_empty())
-                .then(|| switches.iter().sum::<f64>() / switches.len() as f64),
+            switches_per_window: mean_of_some(|o| o.switches),
+            switching_time: mean_of_some(|o| o.switching_time),
             seconds: mean(|o| o.seconds),
         }
+    }
+}
+
+/// Titles of [`Summary::columns`].
+pub const COLUMNS: [&str; 11] = [
+    "mean %",
+    "worst task %",
+    "median %",
+    "p95 %",
+    "worst %",
+    "solved %",
+    "over P/L/rate",
+    "> 1 W, 10 ms",
+    "runs",
+    "modes",
+    "s",
+];
+
+impl Summary {
+    /// The problem, with its grid where that is not the usual one.
+    #[must_use]
+    pub fn title(&self) -> String {
+        match self.grid.as_str() {
+            "all" => format!("{}, all modes", self.problem.name()),
+            _ => self.problem.name().to_owned(),
+        }
+    }
+
+    /// The numbers for people, in the order of [`COLUMNS`].
+    #[must_use]
+    pub fn columns(&self) -> [String; COLUMNS.len()] {
+        let percent = |share: f64| format!("{:.2}", 100.0 * share);
+        let Violations {
+            power,
+            latency,
+            rate,
+            gross,
+            ..
+        } = self.violations;
+        [
+            percent(self.loss.mean),
+            percent(self.worst_task_mean),
+            percent(self.loss.median),
+            percent(self.loss.p95),
+            percent(self.loss.worst),
+            percent(self.solved),
+            format!("{power}/{latency}/{rate}"),
+            gross.to_string(),
+            format!("{:.1}", self.runs),
+            format!("{:.1}", self.modes),
+            format!("{:.2}", self.seconds),
+        ]
     }
 }
 

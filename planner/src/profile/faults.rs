@@ -6,6 +6,8 @@
 //! - over-current events, during which the board throttles itself;
 //! - a board that stops answering after a number of profiles.
 //!
+//! `--faults` names them as a list, such as `time=0.75,power=0.5,stuck=4,over-current=1,lost=60`.
+//!
 //! Every fault depends on seed, run and attempt alone, so that a search repeats and resumes.
 
 use crate::profile::{Measurement, ProfileError, ProfileSource, Run};
@@ -14,6 +16,7 @@ use crate::workload::Workload;
 use fulcrum_plan::PowerMode;
 use fulcrum_plan::units::{Khz, MicroSec, MilliWatt};
 use std::collections::BTreeMap;
+use std::str::FromStr;
 
 /// How a source fails.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -30,6 +33,68 @@ pub struct Faults {
     pub over_current: f64,
     /// The board is lost after this many profiles.
     pub lost_after: Option<u64>,
+}
+
+/// Why a text names no faults.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum FaultsError {
+    /// An unknown name, or no value.
+    #[error("`{0}` is no fault; allowed: {ALLOWED}")]
+    Unknown(String),
+    /// A value out of range.
+    #[error("`{0}`: the value is out of range; allowed: {ALLOWED}")]
+    Value(String),
+}
+
+const ALLOWED: &str = "time=PERCENT and power=PERCENT (deviation of noise, 0 to 50), stuck=PERCENT and \
+    over-current=PERCENT (of the profiles, 0 to 100), lost=PROFILES; several with commas between";
+
+impl FromStr for Faults {
+    type Err = FaultsError;
+
+    fn from_str(text: &str) -> Result<Self, FaultsError> {
+        let mut faults = Self::default();
+        for part in text.split(',') {
+            let unknown = || FaultsError::Unknown(part.to_owned());
+            let (name, value) = part.split_once('=').ok_or_else(unknown)?;
+            let share = |percent_max: f64| {
+                let percent: Option<f64> = value.parse().ok();
+                let allowed = percent.filter(|percent| (0.0..=percent_max).contains(percent));
+                let wrong = || FaultsError::Value(part.to_owned());
+                allowed.map(|percent| percent / 100.0).ok_or_else(wrong)
+            };
+            match name {
+                "time" => faults.time_sigma = share(50.0)?,
+                "power" => faults.power_sigma = share(50.0)?,
+                "stuck" => faults.stuck_clock = share(100.0)?,
+                "over-current" => faults.over_current = share(100.0)?,
+                "lost" => {
+                    let profiles = value.parse().ok();
+                    let wrong = || FaultsError::Value(part.to_owned());
+                    faults.lost_after = Some(profiles.ok_or_else(wrong)?);
+                }
+                _ => return Err(unknown()),
+            }
+        }
+        Ok(faults)
+    }
+}
+
+impl std::fmt::Display for Faults {
+    /// What changes measurements; a board that is lost leaves those before as they are.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let percent = |share: f64| 100.0 * share;
+        write!(
+            f,
+            "faults time={},power={},stuck={},over-current={} seed {}",
+            percent(self.time_sigma),
+            percent(self.power_sigma),
+            percent(self.stuck_clock),
+            percent(self.over_current),
+            self.seed
+        )
+    }
 }
 
 /// A source with faults.
@@ -78,7 +143,7 @@ impl<S: ProfileSource> ProfileSource for Unreliable<S> {
     }
 
     fn identity(&self) -> String {
-        format!("{} with {:?}", self.source.identity(), self.faults)
+        format!("{} with {}", self.source.identity(), self.faults)
     }
 
     fn workloads(&self) -> &[Workload] {
@@ -109,11 +174,16 @@ impl<S: ProfileSource> ProfileSource for Unreliable<S> {
                 .unwrap_or(run.mode.gpu_khz),
             ..run.mode
         };
-        self.gpu_khz = Some(in_effect.gpu_khz);
-        let mut measurement = self.source.profile(&Run {
+        let other = Run {
             mode: in_effect,
             ..run.clone()
-        })?;
+        };
+        let mut measurement = match self.source.profile(&other) {
+            // A replay without this mode cannot show it: the clock is not stuck then.
+            Err(ProfileError::NotMeasured { .. }) if other != *run => self.source.profile(run)?,
+            measured => measured?,
+        };
+        self.gpu_khz = Some(measurement.mode_read_back.gpu_khz);
         let mut time = libm::exp(self.faults.time_sigma * random.normal());
         let power = libm::exp(self.faults.power_sigma * random.normal());
         if random.uniform() < self.faults.over_current {
@@ -202,5 +272,42 @@ mod tests {
                 .iter()
                 .all(|r| matches!(r, Err(ProfileError::Lost { .. })))
         );
+    }
+
+    #[test]
+    fn faults_are_named_in_percent_and_bad_ones_say_what_is_allowed() {
+        let faults: Faults = "time=0.75,power=0.5,stuck=4,over-current=1,lost=60"
+            .parse()
+            .unwrap();
+        let expected = Faults {
+            seed: 0,
+            time_sigma: 0.0075,
+            power_sigma: 0.005,
+            stuck_clock: 0.04,
+            over_current: 0.01,
+            lost_after: Some(60),
+        };
+        assert_eq!(faults, expected);
+        for bad in [
+            "",
+            "noise=1",
+            "time",
+            "time=-1",
+            "stuck=101",
+            "power=x",
+            "lost=1.5",
+            "time=NaN",
+        ] {
+            let message = bad.parse::<Faults>().unwrap_err().to_string();
+            assert!(message.contains("over-current=PERCENT"), "{bad}: {message}");
+        }
+    }
+
+    #[test]
+    fn a_search_resumes_where_its_board_was_lost_with_the_same_identity() {
+        let lost: Faults = "time=1,lost=9".parse().unwrap();
+        let found: Faults = "time=1".parse().unwrap();
+        assert_eq!(board(lost).identity(), board(found).identity());
+        assert_ne!(board(lost).identity(), board(Faults::default()).identity());
     }
 }

@@ -154,47 +154,33 @@ pub trait ProfileSource {
     }
 }
 
-impl<S: ProfileSource + ?Sized> ProfileSource for Box<S> {
-    fn board(&self) -> &str {
-        (**self).board()
-    }
-    fn identity(&self) -> String {
-        (**self).identity()
-    }
-    fn workloads(&self) -> &[Workload] {
-        (**self).workloads()
-    }
-    fn modes(&self, workloads: &[Workload]) -> Vec<PowerMode> {
-        (**self).modes(workloads)
-    }
-    fn profile(&mut self, run: &Run) -> Result<Measurement, ProfileError> {
-        (**self).profile(run)
-    }
-    fn replayed(&mut self, run: &Run, measurement: &Measurement) {
-        (**self).replayed(run, measurement);
-    }
+/// A pointer to a source is a source.
+macro_rules! forward {
+    ($($pointer:ty),+) => {$(
+        impl<S: ProfileSource + ?Sized> ProfileSource for $pointer {
+            fn board(&self) -> &str {
+                (**self).board()
+            }
+            fn identity(&self) -> String {
+                (**self).identity()
+            }
+            fn workloads(&self) -> &[Workload] {
+                (**self).workloads()
+            }
+            fn modes(&self, workloads: &[Workload]) -> Vec<PowerMode> {
+                (**self).modes(workloads)
+            }
+            fn profile(&mut self, run: &Run) -> Result<Measurement, ProfileError> {
+                (**self).profile(run)
+            }
+            fn replayed(&mut self, run: &Run, measurement: &Measurement) {
+                (**self).replayed(run, measurement);
+            }
+        }
+    )+};
 }
 
-impl<S: ProfileSource + ?Sized> ProfileSource for &mut S {
-    fn board(&self) -> &str {
-        (**self).board()
-    }
-    fn identity(&self) -> String {
-        (**self).identity()
-    }
-    fn workloads(&self) -> &[Workload] {
-        (**self).workloads()
-    }
-    fn modes(&self, workloads: &[Workload]) -> Vec<PowerMode> {
-        (**self).modes(workloads)
-    }
-    fn profile(&mut self, run: &Run) -> Result<Measurement, ProfileError> {
-        (**self).profile(run)
-    }
-    fn replayed(&mut self, run: &Run, measurement: &Measurement) {
-        (**self).replayed(run, measurement);
-    }
-}
+forward!(Box<S>, &mut S);
 
 /// A source that knows what is true, so that a plan can be judged.
 pub trait Truth {

@@ -108,16 +108,21 @@ impl Walk {
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_walk_up_ends_at_the_top_after_logarithmically_many_steps() {
-        let modes: Vec<PowerMode> = (1..=100u32)
+    /// Modes with `count` CPU clocks and one of everything else.
+    fn modes(count: u32) -> Vec<PowerMode> {
+        (1..=count)
             .map(|khz| PowerMode {
                 cores: 1,
                 cpu_khz: Khz(khz),
                 gpu_khz: Khz(5),
                 emc_khz: Khz(5),
             })
-            .collect();
+            .collect()
+    }
+
+    #[test]
+    fn a_walk_up_ends_at_the_top_after_logarithmically_many_steps() {
+        let modes = modes(100);
         let lattice = Lattice::new(&modes);
         let mut walk = lattice.walk();
         assert_eq!(lattice.mode(&walk.at), Some(49));
@@ -133,14 +138,7 @@ mod tests {
 
     #[test]
     fn going_up_and_down_narrows_to_one_value() {
-        let modes: Vec<PowerMode> = (1..=9u32)
-            .map(|khz| PowerMode {
-                cores: 1,
-                cpu_khz: Khz(khz),
-                gpu_khz: Khz(5),
-                emc_khz: Khz(5),
-            })
-            .collect();
+        let modes = modes(9);
         let mut walk = Lattice::new(&modes).walk();
         let mut seen = vec![walk.at[1]];
         for up in [true, false, true, false, true, false] {

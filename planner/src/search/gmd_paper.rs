@@ -9,6 +9,7 @@ use super::bisection::{KNOBS, Lattice, Walk};
 use super::goal::{Goal, Observed};
 use crate::bench::{Bench, Stop};
 use crate::offer::Offer;
+use crate::workload::Role;
 use fulcrum_plan::select::Problem;
 
 /// A knob whose pair differs by less than this in power has no slope, in mW.
@@ -205,13 +206,13 @@ impl Search<'_, '_, '_> {
 
     /// `|dt / dP|` of a pair, of the workload that dominates its power, in µs per mW.
     fn slope(&self, pair: &Pair) -> f64 {
-        let Some((one, other)) = pair else {
+        let both = |(one, other): &(Observed, Observed)| one.dominant().zip(other.dominant());
+        let Some(((part, a), (_, b))) = pair.as_ref().and_then(both) else {
             return 0.0;
         };
-        let (a, b) = (one.dominant(), other.dominant());
-        let smallest = match self.goal.problem {
-            Problem::Inference(_) => POWER_STEP_MIN_INFER_MW,
-            _ => POWER_STEP_MIN_MW,
+        let smallest = match self.bench.task().workload_of(part.slot).role {
+            Role::Infer => POWER_STEP_MIN_INFER_MW,
+            Role::Train => POWER_STEP_MIN_MW,
         };
         let power = a.power_mw.0.abs_diff(b.power_mw.0);
         if power < smallest {

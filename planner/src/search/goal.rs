@@ -50,17 +50,10 @@ impl Observed {
         formulas::interleaved_power(power(self.serve), power(self.background)).0
     }
 
-    /// The cell that draws more.
-    pub(super) fn dominant(&self) -> Cell {
-        let cells = self
-            .serve
-            .into_iter()
-            .chain(self.background)
-            .map(|(_, cell)| cell);
-        cells.max_by_key(|cell| cell.power_mw).unwrap_or(Cell {
-            time_us: Default::default(),
-            power_mw: Default::default(),
-        })
+    /// The part that draws more, with its cell.
+    pub(super) fn dominant(&self) -> Option<(Part, Cell)> {
+        let parts = self.serve.into_iter().chain(self.background);
+        parts.max_by_key(|(_, cell)| cell.power_mw)
     }
 
     /// Whether the requests are served in time, apart from power.

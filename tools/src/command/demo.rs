@@ -13,6 +13,7 @@ use crate::verdict::Verdict;
 use crate::{plan_file, progress};
 use anyhow::Context;
 use fulcrum_plan::store::Store;
+use fulcrum_planner::margin::Margin;
 use fulcrum_planner::plan::PlanRequest;
 use fulcrum_planner::prior::Prior;
 use fulcrum_planner::profile::synthetic::Synthetic;
@@ -152,6 +153,7 @@ fn plan_and_flash(arguments: &Arguments, device: &Device) -> anyhow::Result<()> 
         grid: Grid::All,
         demand: None,
         prior: Prior::default(),
+        margin: Margin::default(),
     };
     let (table, report) = plan::search(&mut source, &request)?;
     plan::print_report(&table, &report);

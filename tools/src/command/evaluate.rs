@@ -7,7 +7,11 @@ use crate::table::Table;
 use crate::verdict::Verdict;
 use anyhow::{Context, bail};
 use fulcrum_plan::durable::replace_file;
-use fulcrum_planner::evaluate::{self, Study, StudyRequest, Summary};
+use fulcrum_planner::evaluate::{
+    self, COLUMNS, Measuring, Part, Study, StudyProblem, StudyRequest, Summary,
+};
+use fulcrum_planner::margin::Margin;
+use fulcrum_planner::profile::faults::Faults;
 use fulcrum_planner::profile::replay::Replay;
 use fulcrum_planner::profile::synthetic::Synthetic;
 use fulcrum_planner::search::Strategy;
@@ -32,15 +36,24 @@ pub struct Arguments {
     /// training, inference, concurrent, two-inference, dynamic or all
     #[arg(long, value_name = "PROBLEM", default_value = "all")]
     problem: String,
-    /// Strategies with their limits, such as als:50,gmd:15,rnd:50,nn:250,bs:15,maxn
-    #[arg(long, value_name = "LIST", value_delimiter = ',', required = true)]
+    /// Strategies with their limits, such as als:50,gmd:15,rnd:50,nn:250,bs:15,maxn [default: the standard
+    /// study, whose strategies and grids differ by problem]
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
     strategies: Vec<Strategy>,
     /// Seeds of each strategy
     #[arg(long, value_name = "N", default_value_t = 5)]
     seeds: u64,
-    /// Candidate modes: the 441-mode subset, or all
-    #[arg(long, value_name = "441|all", default_value = "441")]
-    grid: Grid,
+    /// Candidate modes: the 441-mode subset, or all [default: 441, or both in the standard study]
+    #[arg(long, value_name = "441|all")]
+    grid: Option<Grid>,
+    /// Let measurements fail as on a board, such as time=0.75,power=0.5,stuck=4,over-current=1: noise
+    /// (deviation in %), a stuck GPU clock and over-current (% of the profiles), lost=N (the board is
+    /// lost after N profiles). The truth stays exact, so that violations are counted
+    #[arg(long, value_name = "LIST")]
+    faults: Option<Faults>,
+    /// Count every measured time and power as this much larger
+    #[arg(long, value_name = "PERCENT", default_value = "0")]
+    margin: Margin,
     /// Give every search what an earlier one, such as als:50, measured of each workload that is not its own
     #[arg(long, value_name = "STRATEGY")]
     prior: Option<Strategy>,
@@ -52,51 +65,57 @@ pub struct Arguments {
     markdown: Option<PathBuf>,
 }
 
-/// One line of the results; a task's results are indented below those over all tasks.
-fn row(name: String, summary: &Summary) -> Vec<String> {
-    let percent = |share: f64| format!("{:.2}", 100.0 * share);
-    let violations = &summary.violations;
-    vec![
-        name,
-        summary.strategy.clone(),
-        percent(summary.loss.mean),
-        percent(summary.worst_task_mean),
-        percent(summary.loss.median),
-        percent(summary.loss.p95),
-        percent(summary.loss.worst),
-        percent(summary.solved),
-        format!(
-            "{}/{}/{}",
-            violations.power, violations.latency, violations.rate
-        ),
-        violations.gross.to_string(),
-        format!("{:.1}", summary.runs),
-        format!("{:.1}", summary.modes),
-        format!("{:.2}", summary.seconds),
-    ]
+impl Arguments {
+    fn request(&self) -> anyhow::Result<StudyRequest> {
+        let problems = evaluate::problems_named(&self.problem).context("--problem")?;
+        let part = |&problem: &StudyProblem| Part {
+            problem,
+            grid: self.grid.unwrap_or(Grid::Subset441),
+            strategies: self.strategies.clone(),
+        };
+        let parts = match self.strategies.is_empty() {
+            true => evaluate::standard(&problems, self.grid),
+            false => problems.iter().map(part).collect(),
+        };
+        if parts.is_empty() {
+            bail!(
+                "--grid {} --problem {}: not in the standard study; name --strategies",
+                self.grid.unwrap_or_default(),
+                self.problem
+            );
+        }
+        Ok(StudyRequest {
+            parts,
+            train: self.train.clone(),
+            infer: self.infer.clone(),
+            seeds: self.seeds,
+            measuring: Measuring {
+                faults: self.faults,
+                margin: self.margin,
+            },
+            prior: self.prior,
+        })
+    }
 }
 
+/// One line of the results.
+fn row(name: String, summary: &Summary) -> Vec<String> {
+    let mut row = vec![name, summary.strategy.clone(), summary.seeds.to_string()];
+    row.extend(summary.columns());
+    row
+}
+
+/// A task's results are indented below those over all tasks.
 fn table(study: &Study) -> Table {
-    let mut table = Table::new(&[
-        "problem, task",
-        "strategy",
-        "mean %",
-        "worst task %",
-        "median %",
-        "p95 %",
-        "worst %",
-        "solved %",
-        "violations P/L/rate",
-        ">1 W/10 ms",
-        "runs",
-        "modes",
-        "s",
-    ]);
+    let mut header = vec!["problem, task", "strategy", "seeds"];
+    header.extend(COLUMNS);
+    let mut table = Table::new(&header);
     for summary in &study.overall {
-        let problem = summary.problem;
-        table.push(row(problem.name().to_owned(), summary));
-        let of_these =
-            |task: &&Summary| task.problem == problem && task.strategy == summary.strategy;
+        table.push(row(summary.title(), summary));
+        let of_these = |task: &&Summary| {
+            (&task.grid, task.problem, &task.strategy)
+                == (&summary.grid, summary.problem, &summary.strategy)
+        };
         for task in study.by_task.iter().filter(of_these) {
             table.push(row(
                 format!("  {}", task.task.as_deref().unwrap_or("")),
@@ -105,6 +124,22 @@ fn table(study: &Study) -> Table {
         }
     }
     table
+}
+
+/// What changing arrivals cost, a line per strategy.
+fn switching(study: &Study) -> String {
+    let lines = study.overall.iter().filter_map(|summary| {
+        let per_window = summary.switches_per_window?;
+        let time = summary.switching_time?;
+        Some(format!(
+            "{} {}: the mode changes in {:.0} % of the windows, which takes {:.3} % of the time\n",
+            summary.problem.name(),
+            summary.strategy,
+            100.0 * per_window,
+            100.0 * time
+        ))
+    });
+    lines.collect()
 }
 
 fn study(arguments: &Arguments, request: &StudyRequest) -> anyhow::Result<Study> {
@@ -136,23 +171,10 @@ fn study(arguments: &Arguments, request: &StudyRequest) -> anyhow::Result<Study>
 /// # Errors
 /// An unknown source, workload, problem or strategy, or a file that cannot be written.
 pub fn run(arguments: &Arguments) -> anyhow::Result<Verdict> {
-    let request = StudyRequest {
-        problems: evaluate::problems_named(&arguments.problem).context("--problem")?,
-        train: arguments.train.clone(),
-        infer: arguments.infer.clone(),
-        strategies: arguments.strategies.clone(),
-        seeds: arguments.seeds,
-        grid: arguments.grid,
-        faults: None,
-        prior: arguments.prior,
-    };
+    let request = arguments.request()?;
     let study = study(arguments, &request)?;
-    println!(
-        "{}, grid {}, {} seeds. Loss in % of the optimum's throughput, or of its peak latency in excess; \
-         an unsolved configuration counts as 100.",
-        study.source, study.grid, study.seeds
-    );
-    print!("{}", table(&study));
+    println!("{}", study.heading());
+    print!("{}{}", table(&study), switching(&study));
     if let Some(path) = &arguments.json {
         let json = serde_json::to_vec_pretty(&study)?;
         replace_file(path, &json).with_context(|| format!("--json {}", path.display()))?;

@@ -5,11 +5,13 @@ use crate::plan_file;
 use crate::progress;
 use crate::source::SourceArgument;
 use crate::verdict::Verdict;
-use anyhow::Context;
+use anyhow::{Context, bail};
 use fulcrum_plan::PlanTable;
+use fulcrum_planner::margin::Margin;
 use fulcrum_planner::plan::{self, Ending, PlanRequest, SearchReport};
 use fulcrum_planner::prior::Prior;
 use fulcrum_planner::profile::ProfileSource;
+use fulcrum_planner::profile::faults::{Faults, Unreliable};
 use fulcrum_planner::profile::journal::Journaled;
 use fulcrum_planner::search::Strategy;
 use fulcrum_planner::space::Grid;
@@ -51,6 +53,15 @@ pub struct Arguments {
     /// is believed of these; may be given several times
     #[arg(long, value_name = "FILE")]
     prior: Vec<PathBuf>,
+    /// Count every measured time and power as this much larger in the plan, so that noise does not break
+    /// a budget: 1 is right for what docs/evaluation.md measured
+    #[arg(long, value_name = "PERCENT", default_value = "0")]
+    margin: Margin,
+    /// Let a replayed or simulated board fail, such as time=0.75,power=0.5,stuck=4,over-current=1,lost=60:
+    /// noise (deviation in %), a stuck GPU clock and over-current (% of the profiles), a board that is
+    /// lost after so many profiles
+    #[arg(long, value_name = "LIST")]
+    faults: Option<Faults>,
     /// The plan file to write
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
@@ -70,7 +81,22 @@ impl Arguments {
             grid: self.grid,
             demand: None,
             prior,
+            margin: self.margin,
         }
+    }
+
+    fn source(&self, board: &str) -> anyhow::Result<Box<dyn ProfileSource>> {
+        if self.faults.is_some() && matches!(self.profiles, SourceArgument::Exec(_)) {
+            bail!(
+                "--faults: a real board has its own; allowed with replay:DIR and synthetic:BOARD"
+            );
+        }
+        let source = self.profiles.open(Some(board), self.seed)?;
+        let seed = self.seed;
+        Ok(match self.faults {
+            Some(faults) => Box::new(Unreliable::new(source, Faults { seed, ..faults })),
+            None => source,
+        })
     }
 
     /// What the paper spends: 50 for training, 95 more for an inference workload (fulcrum.md section 4).
@@ -167,9 +193,7 @@ pub fn print_report(table: &PlanTable, report: &SearchReport) {
 /// An unknown board, source or workload; a journal or a plan that cannot be written.
 pub fn run(arguments: &Arguments) -> anyhow::Result<Verdict> {
     let board = plan_file::board(&arguments.board)?;
-    let source = arguments
-        .profiles
-        .open(Some(board.name.as_str()), arguments.seed)?;
+    let source = arguments.source(board.name.as_str())?;
     let prior = Prior::read(&arguments.prior, board.name.as_str()).context("--prior")?;
     let request = arguments.request(prior);
     let (table, report) = search_journaled(source, &request, arguments.journal.as_deref())?;

@@ -8,6 +8,7 @@ use super::question::fastest;
 use fulcrum_plan::PlanTable;
 use fulcrum_plan::table::Workload;
 use fulcrum_plan::units::MilliWatt;
+use fulcrum_planner::search::Strategy;
 
 /// The plan's workloads as its headline.
 #[must_use]
@@ -102,12 +103,39 @@ fn facts(subject: &Subject) -> Element {
     }
     let from = &plan.provenance;
     fact("Search", format!("{}, seed {}", from.strategy, from.seed));
+    if let Some((unspent, most)) = unspent(plan) {
+        let paid = from.profiles;
+        fact(
+            "Profiles",
+            format!("{paid} of at most {most}: {unspent} unspent"),
+        );
+    }
+    if let Some((_, margin)) = from
+        .strategy
+        .rsplit_once('+')
+        .filter(|s| s.1.ends_with('%'))
+    {
+        let text = format!("the plan counts every time and power as {margin} larger than measured");
+        fact("Margin", text);
+    }
     fact("Measurements", format!("checksum {:08x}", from.inputs_crc));
     if let Some(journal) = &subject.journal {
         fact("Measured with", journal.source.clone());
     }
     fact("File", subject.file.clone());
     facts
+}
+
+/// Profiles that a search with a limit left unspent, and the limit.
+fn unspent(plan: &PlanTable) -> Option<(u32, u32)> {
+    let name = plan.provenance.strategy.split('+').next()?;
+    let strategy: Strategy = name.parse().ok()?;
+    // The limit of a search for one demand counts modes.
+    let most = strategy
+        .limit
+        .filter(|_| !strategy.kind.is_for_one_demand())?;
+    let unspent = most.checked_sub(plan.provenance.profiles)?;
+    (unspent > 0).then_some((unspent, most))
 }
 
 /// What no number of the page should be taken for.
@@ -135,4 +163,27 @@ pub fn section(subject: &Subject) -> Vec<Element> {
             .class("hint"),
         );
     vec![tiles(subject), beside([facts(subject), limits])]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::sample;
+
+    #[test]
+    fn what_a_search_left_unspent_is_said() {
+        let mut plan = sample::plan();
+        let paid = plan.provenance.profiles;
+        let mut with = |strategy: &str| {
+            plan.provenance.strategy = strategy.try_into().unwrap();
+            unspent(&plan)
+        };
+        assert_eq!(
+            with(&format!("als:{}+prior+1%", paid + 7)),
+            Some((7, paid + 7))
+        );
+        assert_eq!(with(&format!("als:{paid}")), None);
+        assert_eq!(with("gmd:1000"), None);
+        assert_eq!(with("maxn"), None);
+    }
 }

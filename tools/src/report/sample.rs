@@ -3,6 +3,7 @@
 use super::journal::Journal;
 use fulcrum_plan::PlanTable;
 use fulcrum_planner::boards;
+use fulcrum_planner::margin::Margin;
 use fulcrum_planner::plan::{self, PlanRequest};
 use fulcrum_planner::prior::Prior;
 use fulcrum_planner::profile::faults::{Faults, Unreliable};
@@ -25,6 +26,7 @@ pub(super) fn search(
         grid: Grid::Subset441,
         demand: None,
         prior: Prior::default(),
+        margin: Margin::default(),
     };
     let board = boards::named("orin-agx").unwrap();
     let mut source = Unreliable::new(Synthetic::new(board, 3), faults);
