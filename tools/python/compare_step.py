@@ -2,12 +2,13 @@
 """Compares generated training steps with PyTorch: same model, same data, loss after loss.
 
     cargo build --release -p fulcrum-training --example train_step
-    python3 tools/python/compare_step.py [--models mlp,lenet,…] [--steps 50] [--time]
+    python3 tools/python/compare_step.py [--models mlp,lenet,…] [--steps 50] [--seeds 1] [--float64] [--time]
 
 Needs `onnxruntime`, `onnx`, `numpy` and `torch` (any recent version; CPU builds do). CI does not run it.
 For each model: exports it with `torch.onnx.export`, builds the step with the example `train_step`, runs both
 from the same parameters on the same batches with one thread, and prints the largest relative difference of
-the losses. `--time` also prints steps per second of both.
+the losses. `--float64` also runs the step's graph in float64 (`float64_step.py`) next to PyTorch in float64: what
+differs there is no rounding. `--time` prints steps per second of the step, of PyTorch and of `torch.compile`.
 
 Training is chaotic: a ReLU or a maximum that turns over because of the last bit of a 32-bit float moves all
 that follows. The yardstick is therefore PyTorch against itself, in float32 and in float64: exit code 1 if the
@@ -18,13 +19,16 @@ import argparse
 import copy
 import json
 import os
+import re
 import struct
 import subprocess
 import sys
 import tempfile
 import time
+import warnings
 from pathlib import Path
 
+import float64_step
 import numpy as np
 import onnxruntime as ort
 import torch
@@ -78,18 +82,18 @@ class ResNet18(nn.Sequential):
         super().__init__(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(512, 10))
 
 
-class LstmModel(nn.Module):
-    """Two-layer LSTM language model; logits [batch, time, words]."""
+class LanguageModel(nn.Module):
+    """Two recurrent layers; logits [batch, time, words]."""
 
-    def __init__(self, words=50, width=32):
+    def __init__(self, kind=nn.LSTM, words=50, width=32):
         super().__init__()
         self.embedding = nn.Embedding(words, width)
-        self.lstm = nn.LSTM(width, width, num_layers=2)
+        self.recurrent = kind(width, width, num_layers=2)
         self.head = nn.Linear(width, words)
 
     def forward(self, tokens):
         x = self.embedding(tokens).transpose(0, 1)
-        return self.head(self.lstm(x)[0].transpose(0, 1))
+        return self.head(self.recurrent(x)[0].transpose(0, 1))
 
 
 class Encoder(nn.Module):
@@ -155,6 +159,25 @@ class Operators(nn.Module):
         return self.head((1 + x * x).neg().reciprocal())
 
 
+class Formulas(nn.Module):
+    """Operators that the import writes as others."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Conv2d(4, 8, 3), nn.Conv2d(8, 8, 3, padding=1, padding_mode="reflect")
+        self.groups, self.instances = nn.GroupNorm(2, 8), nn.InstanceNorm2d(8, affine=True)
+        self.slopes, self.head = nn.PReLU(8), nn.Linear(8 * 5 * 5, 10)
+
+    def forward(self, x):  # [batch, 4, 8, 8]
+        f = nn.functional
+        x = self.slopes(self.groups(self.first(x)))
+        x = f.avg_pool2d(x, 3, stride=2, padding=1, ceil_mode=True, count_include_pad=False)
+        x = f.mish(self.instances(self.second(x)))
+        x = f.max_pool2d(f.interpolate(x, size=(9, 10), mode="nearest"), 2, ceil_mode=True)
+        x = f.selu(f.pad(x, (1, -1, 0, 0), mode="constant")) + f.softsign(f.pad(x, (0, 0, 1, -1)))
+        return self.head(x.flatten(1)) + f.adaptive_max_pool2d(x, 1).mean((1, 2, 3))[:, None]
+
+
 def mobilenet_v3_small():
     import torchvision
 
@@ -185,29 +208,41 @@ MODELS = {
     "mlp": (Mlp, images(1, 8), 16, "momentum", 0.05, []),
     "mlp-sgd": (Mlp, images(1, 8), 16, "sgd", 0.1, ["decay=0.001"]),
     "mlp-adam": (Mlp, images(1, 8), 16, "adam", 0.002, []),
-    "mlp-adamw-clip": (Mlp, images(1, 8), 16, "adamw", 0.002, ["clip=0.5"]),
+    "mlp-adamw-clip": (Mlp, images(1, 8), 16, "adamw", 0.002, ["clip=0.5", "decay=0.1", "no-decay=bias"]),
     "lenet": (LeNet, images(1, 28), 16, "momentum", 0.02, []),
     "operators": (Operators, images(4, 8), 4, "adam", 0.002, []),
     "resnet18": (ResNet18, images(3, 32), 16, "momentum", 0.01, []),
     "mobilenetv3": (mobilenet_v3_small, images(3, 64), 16, "momentum", 0.01, []),
-    "lstm": (LstmModel, tokens(16, 50, True), 8, "adam", 0.002, ["class-axis=-1"]),
+    "formulas": (Formulas, images(4, 8), 4, "adam", 0.002, []),
+    "gru": (lambda: LanguageModel(nn.GRU), tokens(16, 50, True), 8, "adam", 0.002, ["class-axis=-1"]),
+    "lstm": (LanguageModel, tokens(16, 50, True), 8, "adam", 0.002, ["class-axis=-1"]),
     "transformer": (Encoder, tokens(12, 50, False), 16, "adam", 0.001, []),
 }
 
 
 def make_optimizer(name, model, rate, settings):
-    decay = settings.get("decay", 0.01 if name == "adamw" else 0.0)
+    decay = single(float(settings.get("decay", 0.01 if name == "adamw" else 0.0)))
+    spared = [p for key, p in model.named_parameters() if re.search(settings.get("no-decay", "^$"), key)]
+    decayed = [p for p in model.parameters() if not any(p is q for q in spared)]
+    groups = [{"params": decayed, "weight_decay": decay}, {"params": spared, "weight_decay": 0.0}]
+    groups = [group for group in groups if group["params"]]
     if name in ("sgd", "momentum"):
-        return torch.optim.SGD(model.parameters(), rate, momentum=0.9 * (name == "momentum"), weight_decay=decay)
-    kind = torch.optim.AdamW if name == "adamw" else torch.optim.Adam
-    return kind(model.parameters(), rate, weight_decay=decay)
+        return torch.optim.SGD(groups, single(rate), momentum=single(0.9) * (name == "momentum"))
+    return (torch.optim.AdamW if name == "adamw" else torch.optim.Adam)(groups, single(rate))
+
+
+def single(value):
+    """The nearest 32-bit float: what the step holds, so that a comparison in float64 is of the same numbers."""
+    return float(np.float32(value))
 
 
 def stepper(model, optimizer_name, rate, settings):
     """A function that trains a model by one batch and returns the loss before the update."""
-    decay = {"decay": float(settings["decay"])} if "decay" in settings else {}
-    optimizer = make_optimizer(optimizer_name, model, rate, decay)
+    optimizer = make_optimizer(optimizer_name, model, rate, settings)
     model.train()
+    for module in model.modules():
+        if hasattr(module, "eps"):
+            module.eps = single(module.eps)
 
     def step(x, y):
         logits = model(x)
@@ -249,38 +284,45 @@ def session(path, threads):
     return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
-def compare(name, steps, folder, timed, threads):
-    make, draw, batch, optimizer_name, rate, arguments = MODELS[name]
-    torch.manual_seed(0)
-    rng = np.random.default_rng(0)
+def compare(name, seed, folder, arguments):
+    make, draw, batch, optimizer_name, rate, settings = MODELS[name]
+    threads = arguments.threads
+    torch.manual_seed(seed)
+    rng = np.random.default_rng(seed)
     model = make()
     data = [draw(rng, batch) for _ in range(8)]
     onnx_path, step_path = folder / f"{name}.onnx", folder / f"{name}.step.onnx"
     export(model, data[0][0], onnx_path)
     subprocess.run(
-        [BUILDER, onnx_path, step_path, "cross-entropy", optimizer_name, str(batch), *arguments], check=True
+        [BUILDER, onnx_path, step_path, "cross-entropy", optimizer_name, str(batch), *settings], check=True
     )
-    settings = dict(argument.split("=") for argument in arguments)
+    settings = dict(setting.split("=") for setting in settings)
     exact_step = stepper(copy.deepcopy(model).double(), optimizer_name, rate, settings)
     torch_step = stepper(model, optimizer_name, rate, settings)
 
     run = session(step_path, threads)
     theta, state = read_params(step_path.with_suffix(".params"))
     learning_rate = np.array(rate, np.float32)
-    ours, theirs, exact = [], [], []
-    for index in range(steps):
+    graph64 = float64_step.load(step_path) if arguments.float64 else None
+    live64 = {"theta": theta, "state": state}
+    losses = {"ours": [], "torch": [], "torch64": [], "ours64": []}
+    for index in range(arguments.steps):
         x, y = data[index % len(data)]
-        feed = {"x": x, "y": y, "lr": learning_rate, "theta": theta, "state": state}
-        theta, state, loss = run.run(["theta.new", "state.new", "loss"], feed)
-        ours.append(float(loss))
+        fixed = {"x": x, "y": y, "lr": learning_rate}
+        theta, state, loss = run.run(["theta.new", "state.new", "loss"], fixed | {"theta": theta, "state": state})
+        losses["ours"].append(float(loss))
+        if graph64:
+            result = graph64(fixed | live64)
+            live64 = {"theta": result["theta.new"], "state": result["state.new"]}
+            losses["ours64"].append(result["loss"].item())
         x, y = torch.from_numpy(x), torch.from_numpy(y)
-        theirs.append(torch_step(x, y).item())
-        exact.append(exact_step(x.double() if x.is_floating_point() else x, y).item())
+        losses["torch"].append(torch_step(x, y).item())
+        losses["torch64"].append(exact_step(x.double() if x.is_floating_point() else x, y).item())
 
-    def differ(some, others):
-        return max(abs(a - b) / abs(b) for a, b in zip(some, others))
+    def differ(some, others, end=None):
+        return max(abs(a - b) / abs(b) for a, b in zip(losses[some][:end], losses[others][:end]))
 
-    difference, rounding = differ(ours, theirs), differ(theirs, exact)
+    difference, rounding = differ("ours", "torch"), differ("torch", "torch64")
 
     # The inference graph on the trained vectors against the model in evaluation mode.
     infer = session(step_path.with_suffix(".infer.onnx"), threads)
@@ -291,44 +333,66 @@ def compare(name, steps, folder, timed, threads):
         expected = model(torch.from_numpy(data[0][0])).numpy()
     logits = np.abs(infer.run(["logits"], feed)[0] - expected).max() / np.abs(expected).max()
     result = {
-        "model": name, "optimizer": optimizer_name, "steps": steps, "first_loss": theirs[0],
-        "last_loss": theirs[-1], "loss_difference": difference, "torch_float64_difference": rounding,
+        "model": name, "seed": seed, "optimizer": optimizer_name, "steps": arguments.steps,
+        "first_loss": losses["torch"][0], "last_loss": losses["torch"][-1], "loss_difference": difference,
+        "torch_rounding": rounding, "our_rounding": differ("ours", "torch64"),
         "logits_difference": float(logits),
     }  # fmt: skip
-    if timed:
-        result |= times(run, feed_of=(data, learning_rate, theta, state), torch_step=torch_step, model=model)
+    if graph64:
+        result["float64_difference"] = differ("ours64", "torch64")
+        marks = [count for count in (1, 2, 5, 10, 20, 50) if count <= arguments.steps]
+        for pair in ("ours", "torch"):
+            result[f"{pair}_from_float64_after"] = {count: differ(pair, "torch64", count) for count in marks}
+    if arguments.time:
+        feed = {"x": data[0][0], "y": data[0][1], "lr": learning_rate, "theta": theta, "state": state}
+        model.train()
+        compiled = None
+        if not arguments.eager:
+            compiled = stepper(torch.compile(copy.deepcopy(model)), optimizer_name, rate, settings)
+        result |= times(run, feed, torch_step, compiled, arguments.block_s)
     print(json.dumps(result), flush=True)
-    return difference <= max(1e-5, 10 * rounding)
+    good = result.get("float64_difference", 0.0) <= 1e-7
+    return good and difference <= max(1e-5, 10 * rounding)
 
 
-def times(run, feed_of, torch_step, model):
-    """Steps per second of processor time of both, alternating in blocks; the best block of each counts.
+def times(run, feed, torch_step, compiled_step, seconds):
+    """Steps per second of processor time of all three, alternating in blocks; the best block of each counts.
 
     With one thread, processor time is the time a step takes on a machine that does nothing else.
     """
-    data, rate, theta, state = feed_of
-    model.train()
     binding = run.io_binding()
-    x, y = data[0]
-    for key, value in {"x": x, "y": y, "lr": rate, "theta": theta, "state": state}.items():
+    for key, value in feed.items():
         binding.bind_cpu_input(key, value)
-    # Bound outputs, not fed back: the time of a step does not depend on the values.
-    for output in run.get_outputs():
-        binding.bind_output(output.name)
-    x, y = torch.from_numpy(x), torch.from_numpy(y)
+    # Outputs in memory of their own, as the runtime binds them; not fed back, since the time of a step does not
+    # depend on the values.
+    shapes = {"theta.new": feed["theta"].shape, "state.new": feed["state"].shape, "loss": ()}
+    held = {name: ort.OrtValue.ortvalue_from_shape_and_type(shape, np.float32) for name, shape in shapes.items()}
+    for name, value in held.items():
+        binding.bind_ortvalue_output(name, value)
+    x, y = torch.from_numpy(feed["x"]), torch.from_numpy(feed["y"])
+    steps = {"ours": lambda: run.run_with_iobinding(binding), "torch": lambda: torch_step(x, y)}
+    if compiled_step:
+        steps["compiled"] = lambda: compiled_step(x, y)
 
-    def block(step, seconds=1.0):
+    def block(step):
         count, start = 0, time.process_time()
         while time.process_time() - start < seconds:
             step()
             count += 1
         return count / (time.process_time() - start)
 
-    best = [0.0, 0.0]
+    for step in steps.values():
+        for _ in range(3):
+            step()
+    best = {name: 0.0 for name in steps}
     for _ in range(4):
-        best[0] = max(best[0], block(lambda: run.run_with_iobinding(binding)))
-        best[1] = max(best[1], block(lambda: torch_step(x, y)))
-    return {"steps_per_s": best[0], "torch_steps_per_s": best[1], "ratio": best[0] / best[1]}
+        for name, step in steps.items():
+            best[name] = max(best[name], block(step))
+    result = {"steps_per_s": {name: round(value, 2) for name, value in best.items()}}
+    for name in best:
+        if name != "ours":
+            result[f"ratio_{name}"] = round(best["ours"] / best[name], 3)
+    return result
 
 
 def main():
@@ -336,9 +400,14 @@ def main():
     parser.add_argument("--models", default=",".join(MODELS))
     parser.add_argument("--steps", type=int, default=50)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--float64", action="store_true")
     parser.add_argument("--time", action="store_true")
+    parser.add_argument("--eager", action="store_true", help="with --time: leave torch.compile out")
+    parser.add_argument("--block-s", type=float, default=1.0, help="with --time: seconds of one block")
     parser.add_argument("--keep", type=Path, help="write the files here and keep them")
     arguments = parser.parse_args()
+    warnings.filterwarnings("ignore")  # the exporter's
     torch.set_num_threads(arguments.threads)
     torch.use_deterministic_algorithms(True)
     good = True
@@ -346,7 +415,8 @@ def main():
         folder = arguments.keep or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
         for name in arguments.models.split(","):
-            good &= compare(name, arguments.steps, folder, arguments.time, arguments.threads)
+            for seed in range(arguments.seeds):
+                good &= compare(name, seed, folder, arguments)
     sys.exit(0 if good else 1)
 
 

@@ -18,6 +18,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             "freeze" => options.freeze = Some(value.parse()?),
             "layout" => options.layout = value.parse()?,
             "decay" => options.weight_decay = Some(value.parse()?),
+            "no-decay" => options.no_decay = Some(value.parse()?),
             "dampening" => options.dampening = value.parse()?,
             "clip" => options.clip_norm = Some(value.parse()?),
             "accumulate" => options.accumulate = value.parse()?,

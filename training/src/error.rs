@@ -73,6 +73,16 @@ pub enum BuildError {
         /// What is wrong and what would be right.
         reason: String,
     },
+    /// An expression that fits no parameter: a slip, most likely.
+    #[error("{option} '{expression}' matches none of the parameters {names}")]
+    NoMatch {
+        /// The option as on the command line.
+        option: &'static str,
+        /// Its regular expression.
+        expression: String,
+        /// Some of the parameters' names.
+        names: String,
+    },
     /// An option outside of its range.
     #[error("{option} is {value}; {allowed}")]
     Option {

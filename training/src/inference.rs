@@ -74,7 +74,7 @@ pub(crate) fn graph(model: &Model, sources: &Sources<'_>) -> Model {
             &mut names,
         );
     }
-    drop_unused(&mut result);
+    result.drop_unused();
     result
 }
 
@@ -248,25 +248,6 @@ fn feed(
         ));
     }
     model.nodes.splice(0..0, added);
-}
-
-/// Initializers and nodes that no output needs, for example those of another output.
-fn drop_unused(model: &mut Model) {
-    let mut needed: BTreeSet<String> = model
-        .outputs
-        .iter()
-        .map(|output| output.name.clone())
-        .collect();
-    let mut kept = vec![false; model.nodes.len()];
-    for (index, node) in model.nodes.iter().enumerate().rev() {
-        kept[index] = node.outputs.iter().any(|output| needed.contains(output));
-        if kept[index] {
-            needed.extend(node.inputs.iter().cloned());
-        }
-    }
-    let mut flags = kept.into_iter();
-    model.nodes.retain(|_| flags.next().unwrap_or(true));
-    model.initializers.retain(|(name, _)| needed.contains(name));
 }
 
 /// Names in use.

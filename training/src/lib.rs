@@ -5,7 +5,7 @@
 //! execution provider has. Parameters, state, `x`, `y` and `lr` go in; `.new` tensors and the loss come out.
 //!
 //! - [`onnx`]: files, read and written without a protobuf compiler;
-//! - [`graph`]: a graph under construction, typed and of static shape;
+//! - [`graph`]: a graph under construction, typed and of static shape; `operator`: what it can be made of;
 //! - `import`: forward models, opset 13 to 22, into a graph of opset 17;
 //! - [`gradient`]: the walk back, and the table of rules;
 //! - `loss`, `optimizer`, [`flat`]: what makes a gradient a step;
@@ -37,9 +37,11 @@ pub mod gradient;
 pub mod graph;
 mod import;
 mod inference;
+mod interface;
 mod loss;
 pub mod manifest;
 pub mod onnx;
+mod operator;
 mod optimizer;
 pub mod options;
 pub mod params;

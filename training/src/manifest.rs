@@ -62,6 +62,8 @@ pub struct Manifest {
     pub accumulate: u32,
     /// Weight decay.
     pub weight_decay: f32,
+    /// Parameters without weight decay (`--no-decay`).
+    pub not_decayed: Vec<String>,
     /// Global norm gradients are clipped to.
     pub clip_norm: Option<f32>,
     /// Seed of dropout's masks; absent if the model has no dropout or it is off.

@@ -40,6 +40,8 @@ pub(crate) struct Tensor {
     pub(crate) gradient: Value,
     /// In the order of [`moments`].
     pub(crate) moments: Vec<Value>,
+    /// Weight decay λ: one number, or one for every element; `None` is no decay.
+    pub(crate) decay: Option<Value>,
 }
 
 /// A tensor after the step.
@@ -176,17 +178,16 @@ fn follow(
     rate: Value,
     corrections: &[Value],
 ) -> Result<Updated, OperatorError> {
-    let decay = options.decay();
     let mut gradient = tensor.gradient;
     let mut value = tensor.value;
-    if decay > 0.0 {
+    if let Some(decay) = tensor.decay {
         if options.optimizer == Optimizer::AdamW {
             // θ ← θ − lr·λ·θ
-            let scaled = graph.scale(rate, decay)?;
+            let scaled = graph.times(rate, decay)?;
             let loss = graph.times(value, scaled)?;
             value = graph.minus(value, loss)?;
         } else {
-            let pull = graph.scale(value, decay)?;
+            let pull = graph.times(value, decay)?;
             gradient = graph.plus(gradient, pull)?;
         }
     }

@@ -97,13 +97,15 @@ pub struct Options {
     pub epsilon: f32,
     /// Weight decay λ, at least 0; `None` is PyTorch's default: 0.01 for AdamW, 0 otherwise.
     pub weight_decay: Option<f32>,
+    /// Trained parameters whose name matches are not decayed: biases and normalizations, by custom.
+    pub no_decay: Option<Regex>,
     /// Gradients are scaled down to this global L2 norm, positive.
     pub clip_norm: Option<f32>,
     /// Runs of the step per update of the parameters, at least 1. The gradients are averaged.
     pub accumulate: u32,
     /// Axis of the logits that counts the classes; negative from the end.
     pub class_axis: i64,
-    /// The model's output the loss takes; `None` is the first.
+    /// The model's output the loss takes, or a value within it; `None` is the first output of floats.
     pub output: Option<String>,
     /// Sizes of symbolic dimensions other than the batch.
     pub dimensions: BTreeMap<String, usize>,
@@ -128,6 +130,7 @@ impl Options {
             betas: (0.9, 0.999),
             epsilon: 1e-8,
             weight_decay: None,
+            no_decay: None,
             clip_norm: None,
             accumulate: 1,
             class_axis: 1,
@@ -147,6 +150,14 @@ impl Options {
             } else {
                 0.0
             })
+    }
+
+    /// Whether a parameter is spared from weight decay.
+    #[must_use]
+    pub fn spares(&self, parameter: &str) -> bool {
+        self.no_decay
+            .as_ref()
+            .is_some_and(|names| names.is_match(parameter))
     }
 
     /// Checks every option against its range.

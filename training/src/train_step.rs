@@ -15,17 +15,18 @@
 //! The step counter counts runs from 0 and starts again below 2²⁴, at a multiple of the runs per update.
 
 use crate::error::BuildError;
-use crate::flat::{FlatVector, pack};
+use crate::flat::{Entry, FlatVector, pack};
 use crate::gradient::backward;
 use crate::graph::{Graph, Value};
 use crate::import::parameters::{Census, RunningStatistics, census};
 use crate::import::{DropoutSource, Import, Statistics};
 use crate::inference;
+use crate::interface::{inputs, output};
 use crate::manifest::{self, Manifest, Port};
 use crate::onnx::{Dimension, Element, Model, ValueInfo};
 use crate::optimizer::{self, Scalars, Tensor, Updated};
 use crate::options::{Layout, Options};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 /// Whole numbers are exact in a 32-bit float below this.
 const STEPS_MAX: u32 = 1 << 24;
@@ -53,12 +54,12 @@ pub struct TrainStep {
 /// loss does not depend on; an output the loss does not fit.
 pub fn build(model: &Model, options: &Options) -> Result<TrainStep, BuildError> {
     options.check()?;
+    let whole = model;
+    let output = output(model, options)?;
+    let output_name = output.name.clone();
+    let model = &model.only(output);
     let census = census(model, options.freeze.as_ref());
-    if census.trainable.is_empty() {
-        return Err(BuildError::NothingToTrain {
-            trainable_before_freezing: census.frozen.len(),
-        });
-    }
+    census.check(options)?;
     let carried = Carried::of(&census, options);
     let mut graph = Graph::new();
     let mut values = inputs(&mut graph, model, options)?;
@@ -85,8 +86,14 @@ pub fn build(model: &Model, options: &Options) -> Result<TrainStep, BuildError> 
     import.run(model)?;
     let has_dropout = import.dropout.is_some_and(|source| source.placed > 0);
     let (steps, statistics) = (import.steps, import.statistics);
-    let output_name = output_name(model, options)?;
-    let output = import.values[&output_name];
+    let output = import
+        .values
+        .get(&output_name)
+        .copied()
+        .ok_or_else(|| BuildError::Interface {
+            what: format!("output '{output_name}'"),
+            reason: "is a second output that is not computed here; name another".to_owned(),
+        })?;
 
     let loss = crate::loss::place(&mut graph, options.loss, output, &steps, options.class_axis)?;
     let found = backward(&mut graph, &steps, loss.of, loss.gradient, &live.parameters)?;
@@ -119,7 +126,7 @@ pub fn build(model: &Model, options: &Options) -> Result<TrainStep, BuildError> 
             output: &output_name,
         },
     );
-    let manifest = describe(model, options, &census, &carried, &step, has_dropout);
+    let manifest = describe(whole, options, &census, &carried, &step, has_dropout);
     Ok(TrainStep {
         step,
         inference,
@@ -233,6 +240,45 @@ impl Carried {
         Ok(live)
     }
 
+    /// Weight decay of every optimized tensor. Where parameters of one vector differ in it, it is a vector
+    /// too, put together from runs of equal numbers: ONNX Runtime does that once, when it loads the step.
+    fn decays(
+        &self,
+        graph: &mut Graph,
+        options: &Options,
+    ) -> Result<Vec<Option<Value>>, BuildError> {
+        let entries = self.theta.entries();
+        let decay_of = |entry: &Entry| {
+            if options.spares(&entry.name) {
+                0.0
+            } else {
+                options.decay()
+            }
+        };
+        let single = |graph: &mut Graph, decay: f32| (decay > 0.0).then(|| graph.scalar(decay));
+        if options.layout == Layout::Named {
+            return Ok(entries
+                .iter()
+                .map(|entry| single(graph, decay_of(entry)))
+                .collect());
+        }
+        let mut runs: Vec<(f32, usize)> = Vec::new();
+        for entry in entries {
+            match runs.last_mut() {
+                Some((decay, count)) if *decay == decay_of(entry) => *count += entry.count(),
+                _ => runs.push((decay_of(entry), entry.count())),
+            }
+        }
+        if let [(decay, _)] = runs.as_slice() {
+            return Ok(vec![single(graph, *decay)]);
+        }
+        let parts = runs
+            .iter()
+            .map(|(decay, count)| graph.filled(*decay, &[*count]))
+            .collect::<Result<Vec<_>, _>>()?;
+        Ok(vec![Some(graph.concat(&parts, 0)?)])
+    }
+
     fn statistics(&self, found: &[RunningStatistics], live: &Live) -> BTreeMap<usize, Statistics> {
         found
             .iter()
@@ -263,18 +309,21 @@ impl Carried {
             Layout::Flat => vec![pack(graph, gradients)?],
             Layout::Named => gradients.to_vec(),
         };
+        let decays = self.decays(graph, options)?;
         let tensors: Vec<Tensor> = live
             .optimized
             .iter()
             .zip(gradients)
             .zip(&self.moments)
-            .map(|((value, gradient), moments)| Tensor {
+            .zip(decays)
+            .map(|(((value, gradient), moments), decay)| Tensor {
                 value: *value,
                 gradient,
                 moments: moments
                     .iter()
                     .map(|position| live.state[*position])
                     .collect(),
+                decay,
             })
             .collect();
         let scalars = Scalars {
@@ -328,97 +377,6 @@ fn next_step(graph: &mut Graph, step: Value, accumulate: u32) -> Result<Value, B
     Ok(graph.keep_where(going_on, next)?)
 }
 
-/// Adds the model's inputs, with every dimension a number: `x` is the first.
-fn inputs(
-    graph: &mut Graph,
-    model: &Model,
-    options: &Options,
-) -> Result<BTreeMap<String, Value>, BuildError> {
-    const RESERVED: [&str; 6] = ["x", "y", "lr", "theta", "state", "loss"];
-    let mut values = BTreeMap::new();
-    for (position, input) in model.inputs.iter().enumerate() {
-        let name = if position == 0 {
-            "x"
-        } else {
-            input.name.as_str()
-        };
-        if position > 0 && RESERVED.contains(&name) {
-            return Err(BuildError::Interface {
-                what: format!("input '{name}' of the model"),
-                reason: "this name is the step's own; rename the input".to_owned(),
-            });
-        }
-        let shape = static_shape(model, input, options)?;
-        values.insert(input.name.clone(), graph.input(name, input.element, &shape));
-    }
-    if values.is_empty() {
-        return Err(BuildError::Interface {
-            what: "the model".to_owned(),
-            reason: "has no input".to_owned(),
-        });
-    }
-    Ok(values)
-}
-
-/// The first dimension of every input is the batch, and so is every dimension of the same symbol.
-fn static_shape(
-    model: &Model,
-    input: &ValueInfo,
-    options: &Options,
-) -> Result<Vec<usize>, BuildError> {
-    let interface = |reason: String| BuildError::Interface {
-        what: format!("input '{}' of the model", input.name),
-        reason,
-    };
-    let batch_symbols: BTreeSet<&str> = model
-        .inputs
-        .iter()
-        .filter_map(|input| match input.shape.as_ref()?.first()? {
-            Dimension::Symbol(symbol) if !symbol.is_empty() => Some(symbol.as_str()),
-            _ => None,
-        })
-        .collect();
-    let shape = input
-        .shape
-        .as_ref()
-        .ok_or_else(|| interface("has no shape, not even a rank; export it with one".to_owned()))?;
-    shape
-        .iter()
-        .enumerate()
-        .map(|(axis, dimension)| match dimension {
-            Dimension::Symbol(symbol) if options.dimensions.contains_key(symbol) => {
-                Ok(options.dimensions[symbol])
-            }
-            Dimension::Symbol(symbol) if axis == 0 || batch_symbols.contains(symbol.as_str()) => {
-                Ok(options.batch)
-            }
-            Dimension::Fixed(_) if axis == 0 => Ok(options.batch),
-            Dimension::Fixed(size) => Ok(*size),
-            Dimension::Symbol(symbol) => Err(interface(format!(
-                "dimension {axis} is the symbol '{symbol}'; give its size (--dimension {symbol}=N)"
-            ))),
-        })
-        .collect()
-}
-
-fn output_name(model: &Model, options: &Options) -> Result<String, BuildError> {
-    let found = match &options.output {
-        None => model.outputs.first(),
-        Some(name) => model.outputs.iter().find(|output| output.name == *name),
-    };
-    found.map(|output| output.name.clone()).ok_or_else(|| {
-        let names: Vec<&str> = model
-            .outputs
-            .iter()
-            .map(|output| output.name.as_str())
-            .collect();
-        BuildError::Interface {
-            what: format!("output '{}'", options.output.as_deref().unwrap_or("")),
-            reason: format!("the model has the outputs {}", names.join(", ")),
-        }
-    })
-}
-
 fn describe(
     model: &Model,
     options: &Options,
@@ -452,6 +410,13 @@ fn describe(
         batch: options.batch,
         accumulate: options.accumulate,
         weight_decay: options.decay(),
+        not_decayed: carried
+            .theta
+            .entries()
+            .iter()
+            .filter(|entry| options.spares(&entry.name))
+            .map(|entry| entry.name.clone())
+            .collect(),
         clip_norm: options.clip_norm,
         dropout_seed: options.dropout_seed.filter(|_| has_dropout),
         inputs: step.inputs.iter().map(port).collect(),

@@ -152,6 +152,101 @@ fn a_pad_may_name_its_axes() {
 }
 
 #[test]
+fn pads_repeat_reflect_wrap_and_cut() {
+    for (mode, pads, expected) in [
+        ("edge", [2, 1], vec![-3.0, -3.0, -3.0, -2.0, -1.0, -1.0]),
+        ("reflect", [2, 1], vec![-1.0, -2.0, -3.0, -2.0, -1.0, -2.0]),
+        ("wrap", [2, 1], vec![-2.0, -1.0, -3.0, -2.0, -1.0, -3.0]),
+        ("constant", [-1, 1], vec![-2.0, -1.0, 7.0]),
+        ("edge", [-1, 1], vec![-2.0, -1.0, -1.0]),
+    ] {
+        let pads = Tensor::integers(&[0, pads[0], 0, pads[1]]);
+        let constants = vec![("pads", pads), ("fill", floats(&[], &[7.0]))];
+        let attributes = Attributes::new().string("mode", mode);
+        let nodes = vec![node("Pad", &["scaled", "pads", "fill"], &["y"], attributes)];
+        gives(&model(19, &[1, 3], constants, nodes), &[1, 3], &expected);
+    }
+}
+
+/// Values of PyTorch 2.15: a window beyond the pads counts what lies within them.
+#[test]
+fn a_mean_over_a_window_beyond_the_end_is_over_what_is_there() {
+    let attributes = |count| {
+        Attributes::new()
+            .ints("kernel_shape", &[3])
+            .ints("strides", &[2])
+            .ints("pads", &[1, 1])
+            .int("ceil_mode", 1)
+            .int("count_include_pad", count)
+    };
+    for (count, expected) in [(0, [-2.5, -1.0, 0.5]), (1, [-5.0 / 3.0, -1.0, 1.0 / 3.0])] {
+        let nodes = vec![node("AveragePool", &["scaled"], &["y"], attributes(count))];
+        gives(&model(19, &[1, 1, 5], vec![], nodes), &[1, 1, 5], &expected);
+    }
+    for (count, expected) in [
+        (0, [-2.5, -1.0, 1.0, 2.0]),
+        (1, [-5.0 / 3.0, -1.0, 1.0, 1.0]),
+    ] {
+        let nodes = vec![node("AveragePool", &["scaled"], &["y"], attributes(count))];
+        gives(&model(19, &[1, 1, 6], vec![], nodes), &[1, 1, 6], &expected);
+    }
+    // ONNX Runtime divides by the whole window up to opset 18, PyTorch never does.
+    let nodes = vec![node("AveragePool", &["scaled"], &["y"], attributes(1))];
+    let options = Options::new(Loss::MeanSquaredError, Optimizer::Sgd, 1);
+    let error = build(&model(18, &[1, 1, 6], vec![], nodes), &options)
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("opset 19"), "{error}");
+}
+
+#[test]
+fn resizing_follows_its_coordinates_and_its_rounding() {
+    for (transformation, rounding, size, expected) in [
+        (
+            "asymmetric",
+            "floor",
+            6,
+            vec![-3.0, -3.0, -2.0, -2.0, -1.0, -1.0],
+        ),
+        (
+            "asymmetric",
+            "round_prefer_ceil",
+            6,
+            vec![-3.0, -2.0, -2.0, -1.0, -1.0, -1.0],
+        ),
+        (
+            "half_pixel",
+            "floor",
+            6,
+            vec![-3.0, -3.0, -3.0, -2.0, -2.0, -1.0],
+        ),
+        ("half_pixel", "round_prefer_floor", 2, vec![-3.0, -1.0]),
+        (
+            "align_corners",
+            "round_prefer_floor",
+            5,
+            vec![-3.0, -3.0, -2.0, -2.0, -1.0],
+        ),
+    ] {
+        let constants = vec![
+            ("sizes", Tensor::integers(&[size])),
+            ("none", floats(&[0], &[])),
+        ];
+        let attributes = Attributes::new()
+            .string("coordinate_transformation_mode", transformation)
+            .string("nearest_mode", rounding)
+            .ints("axes", &[-1]);
+        let inputs = ["scaled", "none", "none", "sizes"];
+        let nodes = vec![node("Resize", &inputs, &["y"], attributes)];
+        gives(
+            &model(18, &[1, 1, 3], constants, nodes),
+            &[1, 1, 3],
+            &expected,
+        );
+    }
+}
+
+#[test]
 fn nearest_upsampling_by_scales_repeats_elements() {
     let constants = vec![("scales", floats(&[3], &[1.0, 1.0, 2.0]))];
     let nodes = vec![node(
@@ -274,21 +369,75 @@ fn a_dimension_without_a_size_is_refused_with_the_option_that_gives_it() {
 }
 
 #[test]
-fn a_parameter_the_loss_does_not_depend_on_is_refused_by_name() {
+fn a_parameter_the_loss_does_not_follow_is_refused_by_name() {
+    let constants = vec![("threshold", floats(&[2], &[0.0, 0.0]))];
+    let nodes = vec![
+        node(
+            "Greater",
+            &["scaled", "threshold"],
+            &["above"],
+            Attributes::new(),
+        ),
+        node(
+            "Where",
+            &["above", "scaled", "x"],
+            &["y"],
+            Attributes::new(),
+        ),
+    ];
+    let model = model(17, &[1, 2], constants, nodes);
+    let options = Options::new(Loss::MeanSquaredError, Optimizer::Sgd, 1);
+    let error = build(&model, &options).unwrap_err();
+    assert!(
+        matches!(&error, BuildError::NoGradient { parameter } if parameter == "threshold"),
+        "{error}"
+    );
+}
+
+/// As scikit-learn's classifiers are exported: a label first, then probabilities, further nodes of a domain of
+/// their own.
+#[test]
+fn only_what_leads_to_the_output_is_trained() {
     let constants = vec![("unused", floats(&[2], &[0.0, 0.0]))];
     let mut model = model(17, &[1, 2], constants, vec![]);
     model.nodes.push(node(
         "Add",
         &["scaled", "unused"],
-        &["other"],
+        &["aside"],
         Attributes::new(),
     ));
-    let options = Options::new(Loss::MeanSquaredError, Optimizer::Sgd, 1);
-    let error = build(&model, &options).unwrap_err();
-    assert!(
-        matches!(&error, BuildError::NoGradient { parameter } if parameter == "unused"),
-        "{error}"
-    );
+    model.nodes.push(Node {
+        domain: "ai.onnx.ml".to_owned(),
+        ..node(
+            "ArrayFeatureExtractor",
+            &["aside", "x"],
+            &["label"],
+            Attributes::new(),
+        )
+    });
+    let label = ValueInfo {
+        name: "label".to_owned(),
+        element: Element::I64,
+        shape: None,
+    };
+    model.outputs.insert(0, label);
+    let mut options = Options::new(Loss::MeanSquaredError, Optimizer::Sgd, 1);
+    let names = |step: &TrainStep| -> Vec<String> {
+        step.parameters
+            .entries()
+            .iter()
+            .map(|entry| entry.name.clone())
+            .collect()
+    };
+    assert_eq!(names(&build(&model, &options).unwrap()), ["w"]);
+    options.output = Some("aside".to_owned());
+    assert_eq!(names(&build(&model, &options).unwrap()), ["w", "unused"]);
+    options.output = Some("label".to_owned());
+    let error = build(&model, &options).unwrap_err().to_string();
+    assert!(error.contains("ai.onnx.ml"), "{error}");
+    options.output = Some("nothing".to_owned());
+    let error = build(&model, &options).unwrap_err().to_string();
+    assert!(error.contains("label, scaled"), "{error}");
 }
 
 #[test]

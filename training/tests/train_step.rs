@@ -1,6 +1,7 @@
 //! Whole training steps, evaluated in float64: contract, optimizers, layouts, fine-tuning, files.
 
 use fulcrum_training::evaluator::{Array, run_model};
+use fulcrum_training::flat::Entry;
 use fulcrum_training::onnx::{Attributes, Data, Dimension, Element, Node, Tensor, ValueInfo};
 use fulcrum_training::{
     BuildError, Files, Layout, Loss, Model, Optimizer, Options, TrainStep, build, params,
@@ -323,6 +324,59 @@ fn weight_decay_is_added_to_the_gradient_except_by_adamw() {
 }
 
 #[test]
+fn parameters_spared_from_decay_move_as_without() {
+    for optimizer in [Optimizer::Sgd, Optimizer::AdamW] {
+        let decayed = |no_decay: Option<&str>, layout: Layout, decay: f32| {
+            let mut options = options(optimizer, 6);
+            options.weight_decay = Some(decay);
+            options.no_decay = no_decay.map(|expression| expression.parse().unwrap());
+            options.layout = layout;
+            let made = build(&perceptron(), &options).unwrap();
+            let names: Vec<String> = made
+                .parameters
+                .entries()
+                .iter()
+                .map(|entry| entry.name.clone())
+                .collect();
+            (names, parameters_after(&made, layout, 0.25))
+        };
+        let (names, all) = decayed(None, Layout::Flat, 0.5);
+        let (_, none) = decayed(None, Layout::Flat, 0.0);
+        for layout in [Layout::Flat, Layout::Named] {
+            let (_, spared) = decayed(Some("bias$"), layout, 0.5);
+            assert!(names.iter().any(|name| name.ends_with("bias")));
+            assert!(names.iter().any(|name| !name.ends_with("bias")));
+            for (position, name) in names.iter().enumerate() {
+                let expected = if name.ends_with("bias") { &none } else { &all };
+                assert!(
+                    close(&spared[position], &expected[position], 1e-12),
+                    "{name}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn an_expression_that_matches_nothing_is_refused_with_the_names() {
+    for option in ["--freeze", "--no-decay"] {
+        let mut options = options(Optimizer::Sgd, 4);
+        let expression = Some("backbone".parse().unwrap());
+        if option == "--freeze" {
+            options.freeze = expression;
+        } else {
+            options.no_decay = expression;
+        }
+        let error = build(&perceptron(), &options).unwrap_err().to_string();
+        let first = &build(&perceptron(), &self::options(Optimizer::Sgd, 4)).unwrap();
+        let name = &first.parameters.entries()[0].name;
+        for part in [option, "backbone", name] {
+            assert!(error.contains(part), "{error}");
+        }
+    }
+}
+
+#[test]
 fn clipping_scales_the_whole_gradient_to_the_norm_and_never_up() {
     let norm = gradients().iter().map(|g| g * g).sum::<f64>().sqrt();
     let mut with = options(Optimizer::Sgd, 6);
@@ -367,35 +421,51 @@ fn accumulated_micro_batches_move_like_one_large_batch() {
     }
 }
 
-#[test]
-fn the_named_layout_computes_what_the_flat_one_does() {
-    let mut named = options(Optimizer::Adam, 6);
-    named.layout = Layout::Named;
-    let named = build(&perceptron(), &named).unwrap();
+/// Outputs of the first step of the named layout.
+fn named_outputs(made: &TrainStep, rate: f32) -> BTreeMap<String, Array> {
     let (x, y) = batch(6);
     let mut inputs = BTreeMap::from([
-        ("x", x.clone()),
-        ("y", Array::new(Element::I64, &[6], y.clone())),
-        ("lr", floats(&[], &[0.1])),
+        ("x", x),
+        ("y", Array::new(Element::I64, &[6], y)),
+        ("lr", floats(&[], &[rate])),
     ]);
-    for layout in [&named.parameters, &named.state] {
+    for layout in [&made.parameters, &made.state] {
         for entry in layout.entries() {
             let values = &layout.initial()[entry.offset..entry.offset + entry.count()];
             inputs.insert(&entry.name, floats(&entry.shape, values));
         }
     }
-    let outputs = run_model(&named.step, &inputs).unwrap();
-    let found: Vec<f64> = named
-        .parameters
-        .entries()
-        .iter()
-        .flat_map(|entry| outputs[&format!("{}.new", entry.name)].data.clone())
-        .collect();
+    run_model(&made.step, &inputs).unwrap()
+}
+
+/// Every parameter after the first step.
+fn parameters_after(made: &TrainStep, layout: Layout, rate: f32) -> Vec<Vec<f64>> {
+    let entries = made.parameters.entries();
+    if layout == Layout::Named {
+        let mut outputs = named_outputs(made, rate);
+        let each = entries.iter().map(|entry| format!("{}.new", entry.name));
+        return each
+            .map(|name| outputs.remove(&name).unwrap().data)
+            .collect();
+    }
+    let mut training = Training::new(made.clone());
+    let (x, y) = batch(6);
+    training.run(&x, &y, rate);
+    let cut = |entry: &Entry| training.theta.data[entry.offset..][..entry.count()].to_vec();
+    entries.iter().map(cut).collect()
+}
+
+#[test]
+fn the_named_layout_computes_what_the_flat_one_does() {
+    let mut named = options(Optimizer::Adam, 6);
+    named.layout = Layout::Named;
+    let named = build(&perceptron(), &named).unwrap();
     assert!(close(
-        &found,
+        &parameters_after(&named, Layout::Named, 0.1).concat(),
         &after_one_step(&options(Optimizer::Adam, 6), 0.1),
         1e-12
     ));
+    let outputs = named_outputs(&named, 0.1);
     for entry in named.state.entries() {
         assert!(
             outputs.contains_key(&format!("{}.new", entry.name)),

@@ -35,6 +35,9 @@ pub struct Arguments {
     /// Weight decay [default: 0.01 for adamw, else 0]
     #[arg(long, value_name = "X")]
     weight_decay: Option<f32>,
+    /// Parameters whose name matches are not decayed: biases and normalizations, by custom
+    #[arg(long, value_name = "REGEX")]
+    no_decay: Option<Regex>,
     /// Scale gradients down to this global norm
     #[arg(long, value_name = "X")]
     clip_norm: Option<f32>,
@@ -52,7 +55,7 @@ pub struct Arguments {
     /// Samples per run of the inference graph [default: the model's own batch]
     #[arg(long, value_name = "N")]
     inference_batch: Option<usize>,
-    /// The model's output that the loss takes [default: the first]
+    /// The model's output that the loss takes, or a value within it [default: the first output of floats]
     #[arg(long, value_name = "NAME")]
     output: Option<String>,
     /// Size of a symbolic dimension other than the batch; may be given several times
@@ -85,6 +88,7 @@ impl Arguments {
             momentum: self.momentum,
             dampening: self.dampening,
             weight_decay: self.weight_decay,
+            no_decay: self.no_decay.clone(),
             clip_norm: self.clip_norm,
             accumulate: self.accumulate,
             class_axis: self.class_axis,

@@ -3,7 +3,7 @@
 use super::{Evaluated, Node};
 use crate::onnx::Element;
 
-pub(super) fn unary(node: &Node<'_>) -> Evaluated {
+pub(crate) fn unary(node: &Node<'_>) -> Evaluated {
     let x = node.input(0)?;
     let alpha = |default: f32| node.float("alpha", default);
     let hard_sigmoid = |v: f64, alpha: f64, beta: f64| (alpha * v + beta).clamp(0.0, 1.0);
@@ -55,7 +55,7 @@ pub(super) fn unary(node: &Node<'_>) -> Evaluated {
     node.fill(|index| function(x.at(index)))
 }
 
-pub(super) fn binary(node: &Node<'_>) -> Evaluated {
+pub(crate) fn binary(node: &Node<'_>) -> Evaluated {
     let whole = !node.input(0)?.element.is_float();
     let truth = f64::from;
     let function: Box<dyn Fn(f64, f64) -> f64> = match node.operation.operator.as_str() {
@@ -85,7 +85,7 @@ pub(super) fn binary(node: &Node<'_>) -> Evaluated {
     node.fill(|index| function(a.broadcast_at(index), b.broadcast_at(index)))
 }
 
-pub(super) fn choose(node: &Node<'_>) -> Evaluated {
+pub(crate) fn choose(node: &Node<'_>) -> Evaluated {
     let (condition, a, b) = (node.input(0)?, node.input(1)?, node.input(2)?);
     node.fill(|index| {
         let chosen = if condition.broadcast_at(index) != 0.0 {

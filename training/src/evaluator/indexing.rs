@@ -14,13 +14,13 @@ fn from_start(index: f64, size: usize) -> usize {
     }) as usize
 }
 
-pub(super) fn shape(node: &Node<'_>) -> Evaluated {
+pub(crate) fn shape(node: &Node<'_>) -> Evaluated {
     let x = node.input(0)?;
     let (start, end) = shape_range(&node.operation.attributes, x.shape.len());
     node.fill(|index| x.shape[start..end][index[0]] as f64)
 }
 
-pub(super) fn constant_of_shape(node: &Node<'_>) -> Evaluated {
+pub(crate) fn constant_of_shape(node: &Node<'_>) -> Evaluated {
     let value = match node.operation.attributes.get("value") {
         Some(Attribute::Tensor(value)) => Array::from(value).data[0],
         _ => 0.0,
@@ -28,12 +28,12 @@ pub(super) fn constant_of_shape(node: &Node<'_>) -> Evaluated {
     node.fill(|_| value)
 }
 
-pub(super) fn range(node: &Node<'_>) -> Evaluated {
+pub(crate) fn range(node: &Node<'_>) -> Evaluated {
     let (start, step) = (node.input(0)?.data[0], node.input(2)?.data[0]);
     node.fill(|index| start + step * index[0] as f64)
 }
 
-pub(super) fn gather(node: &Node<'_>) -> Evaluated {
+pub(crate) fn gather(node: &Node<'_>) -> Evaluated {
     let (x, indices) = (node.input(0)?, node.input(1)?);
     let axis = node.axis(0, x.shape.len());
     let end = axis + indices.shape.len();
@@ -43,7 +43,7 @@ pub(super) fn gather(node: &Node<'_>) -> Evaluated {
     })
 }
 
-pub(super) fn scatter_elements(node: &Node<'_>) -> Evaluated {
+pub(crate) fn scatter_elements(node: &Node<'_>) -> Evaluated {
     let (indices, updates) = (node.input(1)?, node.input(2)?);
     let mut result = node.input(0)?.clone();
     let axis = node.axis(0, result.shape.len());
@@ -57,7 +57,7 @@ pub(super) fn scatter_elements(node: &Node<'_>) -> Evaluated {
     Ok(vec![result])
 }
 
-pub(super) fn scatter_nd(node: &Node<'_>) -> Evaluated {
+pub(crate) fn scatter_nd(node: &Node<'_>) -> Evaluated {
     let (indices, updates) = (node.input(1)?, node.input(2)?);
     let mut result = node.input(0)?.clone();
     let adds = node.operation.attributes.string_or("reduction", "none") == "add";
@@ -82,7 +82,7 @@ pub(super) fn scatter_nd(node: &Node<'_>) -> Evaluated {
     Ok(vec![result])
 }
 
-pub(super) fn one_hot(node: &Node<'_>) -> Evaluated {
+pub(crate) fn one_hot(node: &Node<'_>) -> Evaluated {
     let (indices, values) = (node.input(0)?, node.input(2)?);
     let axis = node.axis(-1, node.kind(0).shape.len());
     let depth = node.kind(0).shape[axis];

@@ -6,7 +6,7 @@ use crate::graph::shape::Call;
 use crate::graph::shape::slice_axes;
 
 /// Same elements in the same order, another shape.
-pub(super) fn same_order(node: &Node<'_>) -> Evaluated {
+pub(crate) fn same_order(node: &Node<'_>) -> Evaluated {
     let kind = node.kind(0);
     Ok(vec![Array::new(
         kind.element,
@@ -15,7 +15,7 @@ pub(super) fn same_order(node: &Node<'_>) -> Evaluated {
     )])
 }
 
-pub(super) fn transpose(node: &Node<'_>) -> Evaluated {
+pub(crate) fn transpose(node: &Node<'_>) -> Evaluated {
     let x = node.input(0)?;
     let order: Vec<usize> = match node.operation.attributes.ints_of("perm") {
         Some(order) => order.iter().map(|axis| *axis as usize).collect(),
@@ -30,7 +30,7 @@ pub(super) fn transpose(node: &Node<'_>) -> Evaluated {
     })
 }
 
-pub(super) fn concat(node: &Node<'_>) -> Evaluated {
+pub(crate) fn concat(node: &Node<'_>) -> Evaluated {
     let axis = node.axis(0, node.kind(0).shape.len());
     node.fill(|index| {
         let mut at = index.to_vec();
@@ -46,7 +46,7 @@ pub(super) fn concat(node: &Node<'_>) -> Evaluated {
     })
 }
 
-pub(super) fn split(node: &Node<'_>) -> Evaluated {
+pub(crate) fn split(node: &Node<'_>) -> Evaluated {
     let x = node.input(0)?;
     let axis = node.axis(0, x.shape.len());
     let mut first = 0;
@@ -65,7 +65,7 @@ pub(super) fn split(node: &Node<'_>) -> Evaluated {
     Ok(parts)
 }
 
-pub(super) fn slice(node: &Node<'_>) -> Evaluated {
+pub(crate) fn slice(node: &Node<'_>) -> Evaluated {
     let x = node.input(0)?;
     let slices = slice_axes(&Call {
         graph: node.graph,
@@ -83,7 +83,7 @@ pub(super) fn slice(node: &Node<'_>) -> Evaluated {
     })
 }
 
-pub(super) fn pad(node: &Node<'_>) -> Evaluated {
+pub(crate) fn pad(node: &Node<'_>) -> Evaluated {
     let x = node.input(0)?;
     if node.operation.attributes.string_or("mode", "constant") != "constant" {
         return Err(node.unsupported("a mode other than constant"));
@@ -103,7 +103,7 @@ pub(super) fn pad(node: &Node<'_>) -> Evaluated {
     })
 }
 
-pub(super) fn expand(node: &Node<'_>) -> Evaluated {
+pub(crate) fn expand(node: &Node<'_>) -> Evaluated {
     let x = node.input(0)?;
     node.fill(|index| x.broadcast_at(index))
 }

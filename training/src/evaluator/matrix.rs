@@ -2,7 +2,7 @@
 
 use super::{Evaluated, Node};
 
-pub(super) fn matmul(node: &Node<'_>) -> Evaluated {
+pub(crate) fn matmul(node: &Node<'_>) -> Evaluated {
     let (a, b) = (node.input(0)?, node.input(1)?);
     // A vector counts as a matrix of one row on the left, of one column on the right.
     let mut left = a.clone();
@@ -41,7 +41,7 @@ pub(super) fn matmul(node: &Node<'_>) -> Evaluated {
     })
 }
 
-pub(super) fn gemm(node: &Node<'_>) -> Evaluated {
+pub(crate) fn gemm(node: &Node<'_>) -> Evaluated {
     let (a, b) = (node.input(0)?, node.input(1)?);
     let (turn_a, turn_b) = (node.int("transA", 0) != 0, node.int("transB", 0) != 0);
     let (alpha, beta) = (node.float("alpha", 1.0), node.float("beta", 1.0));

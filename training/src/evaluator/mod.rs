@@ -8,112 +8,30 @@
 //! Every element is held as `f64`, integers and truth values too: integers are exact up to 2⁵³.
 
 mod array;
-mod elementwise;
-mod indexing;
-mod layout;
-mod matrix;
+pub(crate) mod elementwise;
+pub(crate) mod indexing;
+pub(crate) mod layout;
+pub(crate) mod matrix;
 mod model;
-mod reduction;
-mod spatial;
+pub(crate) mod reduction;
+pub(crate) mod spatial;
 
 pub use array::Array;
 pub use model::run_model;
 
 use crate::error::OperatorError;
 use crate::graph::{Graph, Operation, TensorType, Value};
+use crate::operator::operator;
 use std::collections::BTreeMap;
 
 /// One node with its inputs at hand.
-struct Node<'a> {
+pub(crate) struct Node<'a> {
     graph: &'a Graph,
     operation: &'a Operation,
     inputs: Vec<Option<&'a Array>>,
 }
 
-type Evaluated = Result<Vec<Array>, OperatorError>;
-type Rule = fn(&Node<'_>) -> Evaluated;
-
-const RULES: &[(&[&str], Rule)] = &[
-    (
-        &[
-            "Abs",
-            "Ceil",
-            "Clip",
-            "Elu",
-            "Erf",
-            "Exp",
-            "Floor",
-            "HardSigmoid",
-            "HardSwish",
-            "Identity",
-            "LeakyRelu",
-            "Log",
-            "Neg",
-            "Not",
-            "Reciprocal",
-            "Relu",
-            "Round",
-            "Sigmoid",
-            "Sign",
-            "Softplus",
-            "Sqrt",
-            "Tanh",
-            "Cast",
-        ],
-        elementwise::unary,
-    ),
-    (
-        &[
-            "Add",
-            "Sub",
-            "Mul",
-            "Div",
-            "Pow",
-            "Mod",
-            "Max",
-            "Min",
-            "Equal",
-            "Greater",
-            "GreaterOrEqual",
-            "Less",
-            "LessOrEqual",
-            "And",
-            "Or",
-        ],
-        elementwise::binary,
-    ),
-    (&["Where"], elementwise::choose),
-    (&["MatMul"], matrix::matmul),
-    (&["Gemm"], matrix::gemm),
-    (&["Conv"], spatial::conv),
-    (&["ConvTranspose"], spatial::conv_transpose),
-    (&["MaxPool"], spatial::max_pool),
-    (&["AveragePool"], spatial::average_pool),
-    (&["GlobalAveragePool"], spatial::global_average_pool),
-    (&["Resize"], spatial::resize_nearest),
-    (&["ReduceSum", "ReduceMean", "ReduceMax"], reduction::reduce),
-    (&["ArgMax"], reduction::arg_max),
-    (&["Softmax", "LogSoftmax"], reduction::softmax),
-    (&["BatchNormalization"], reduction::batch_normalization),
-    (&["LayerNormalization"], reduction::layer_normalization),
-    (
-        &["Reshape", "Flatten", "Squeeze", "Unsqueeze"],
-        layout::same_order,
-    ),
-    (&["Transpose"], layout::transpose),
-    (&["Concat"], layout::concat),
-    (&["Split"], layout::split),
-    (&["Slice"], layout::slice),
-    (&["Pad"], layout::pad),
-    (&["Expand"], layout::expand),
-    (&["Shape"], indexing::shape),
-    (&["ConstantOfShape"], indexing::constant_of_shape),
-    (&["Range"], indexing::range),
-    (&["Gather"], indexing::gather),
-    (&["ScatterElements"], indexing::scatter_elements),
-    (&["ScatterND"], indexing::scatter_nd),
-    (&["OneHot"], indexing::one_hot),
-];
+pub(crate) type Evaluated = Result<Vec<Array>, OperatorError>;
 
 /// Outputs of one node.
 ///
@@ -124,12 +42,7 @@ pub(crate) fn evaluate(
     operation: &Operation,
     inputs: Vec<Option<&Array>>,
 ) -> Evaluated {
-    let rule = RULES
-        .iter()
-        .find(|(operators, _)| operators.contains(&operation.operator.as_str()))
-        .map(|(_, rule)| rule)
-        .ok_or_else(|| OperatorError::new(&operation.operator, "is not evaluated"))?;
-    rule(&Node {
+    (operator(&operation.operator)?.evaluate)(&Node {
         graph,
         operation,
         inputs,

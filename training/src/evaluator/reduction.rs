@@ -4,7 +4,7 @@ use super::array::{Array, for_each_index, offset};
 use super::{Evaluated, Node};
 use crate::onnx::Element;
 
-pub(super) fn reduce(node: &Node<'_>) -> Evaluated {
+pub(crate) fn reduce(node: &Node<'_>) -> Evaluated {
     let x = node.input(0)?;
     let rank = x.shape.len();
     let axes = match node.optional(1) {
@@ -46,7 +46,7 @@ pub(super) fn reduce(node: &Node<'_>) -> Evaluated {
     Ok(vec![Array::new(kind.element, &kind.shape, data)])
 }
 
-pub(super) fn arg_max(node: &Node<'_>) -> Evaluated {
+pub(crate) fn arg_max(node: &Node<'_>) -> Evaluated {
     let x = node.input(0)?;
     let axis = node.axis(0, x.shape.len());
     let keep = node.int("keepdims", 1) != 0;
@@ -66,7 +66,7 @@ pub(super) fn arg_max(node: &Node<'_>) -> Evaluated {
     })
 }
 
-pub(super) fn softmax(node: &Node<'_>) -> Evaluated {
+pub(crate) fn softmax(node: &Node<'_>) -> Evaluated {
     let x = node.input(0)?;
     let axis = node.axis(-1, x.shape.len());
     let logarithm = node.operation.operator == "LogSoftmax";
@@ -92,7 +92,7 @@ pub(super) fn softmax(node: &Node<'_>) -> Evaluated {
 }
 
 /// scale · (x − mean) / √(variance + ε) + bias, per channel (axis 1).
-pub(super) fn batch_normalization(node: &Node<'_>) -> Evaluated {
+pub(crate) fn batch_normalization(node: &Node<'_>) -> Evaluated {
     let x = node.input(0)?;
     let epsilon = node.float("epsilon", 1e-5);
     let per_channel = [
@@ -109,7 +109,7 @@ pub(super) fn batch_normalization(node: &Node<'_>) -> Evaluated {
 }
 
 /// Like batch normalization, over the axes from `axis` on of every sample.
-pub(super) fn layer_normalization(node: &Node<'_>) -> Evaluated {
+pub(crate) fn layer_normalization(node: &Node<'_>) -> Evaluated {
     let (x, scale) = (node.input(0)?, node.input(1)?);
     let axis = node.axis(-1, x.shape.len());
     let epsilon = node.float("epsilon", 1e-5);

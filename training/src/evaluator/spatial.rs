@@ -34,7 +34,7 @@ fn position(
         .collect()
 }
 
-pub(super) fn conv(node: &Node<'_>) -> Evaluated {
+pub(crate) fn conv(node: &Node<'_>) -> Evaluated {
     let (x, w) = (node.input(0)?, node.input(1)?);
     let window = node.window(Some(&w.shape[2..]))?;
     let outputs_per_group = w.shape[0] / node.int("group", 1) as usize;
@@ -53,7 +53,7 @@ pub(super) fn conv(node: &Node<'_>) -> Evaluated {
 }
 
 /// The transpose of a convolution: scatters every input element over a window of the output.
-pub(super) fn conv_transpose(node: &Node<'_>) -> Evaluated {
+pub(crate) fn conv_transpose(node: &Node<'_>) -> Evaluated {
     let (x, w) = (node.input(0)?, node.input(1)?);
     let window = node.window(Some(&w.shape[2..]))?;
     let kind = node.kind(0).clone();
@@ -79,7 +79,7 @@ pub(super) fn conv_transpose(node: &Node<'_>) -> Evaluated {
 }
 
 /// Largest element of every window, the first of equal ones, and its position in the input.
-pub(super) fn max_pool(node: &Node<'_>) -> Evaluated {
+pub(crate) fn max_pool(node: &Node<'_>) -> Evaluated {
     let x = node.input(0)?;
     let window = node.window(None)?;
     let kind = node.kind(0);
@@ -103,7 +103,7 @@ pub(super) fn max_pool(node: &Node<'_>) -> Evaluated {
     ])
 }
 
-pub(super) fn average_pool(node: &Node<'_>) -> Evaluated {
+pub(crate) fn average_pool(node: &Node<'_>) -> Evaluated {
     let x = node.input(0)?;
     let window = node.window(None)?;
     if window.ceil_mode {
@@ -123,7 +123,7 @@ pub(super) fn average_pool(node: &Node<'_>) -> Evaluated {
     })
 }
 
-pub(super) fn global_average_pool(node: &Node<'_>) -> Evaluated {
+pub(crate) fn global_average_pool(node: &Node<'_>) -> Evaluated {
     let x = node.input(0)?;
     let area: usize = x.shape[2..].iter().product();
     node.fill(|index| {
@@ -133,7 +133,7 @@ pub(super) fn global_average_pool(node: &Node<'_>) -> Evaluated {
 }
 
 /// Nearest neighbour, `asymmetric` coordinates, rounded down: the only form the import lets through.
-pub(super) fn resize_nearest(node: &Node<'_>) -> Evaluated {
+pub(crate) fn resize_nearest(node: &Node<'_>) -> Evaluated {
     let x = node.input(0)?;
     let shape = &node.kind(0).shape;
     node.fill(|index| {

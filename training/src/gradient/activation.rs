@@ -2,6 +2,7 @@
 
 use super::Context;
 use crate::error::OperatorError;
+use crate::onnx::Attributes;
 
 type Done = Result<(), OperatorError>;
 
@@ -10,7 +11,7 @@ pub(super) fn relu(c: &mut Context<'_>) -> Done {
     let (dy, y) = (c.dy()?, c.y(0)?);
     let zero = c.graph.scalar(0.0);
     let positive = c.graph.apply("Greater", &[y, zero])?;
-    let gradient = c.graph.keep_where(positive, dy)?;
+    let gradient = c.graph.keep_if(positive, dy)?;
     c.give(0, gradient)
 }
 
@@ -66,21 +67,24 @@ pub(super) fn hard_sigmoid(c: &mut Context<'_>) -> Done {
     let below = c.graph.apply("Less", &[y, one])?;
     let inside = c.graph.apply("And", &[above, below])?;
     let scaled = c.graph.scale(dy, alpha)?;
-    let gradient = c.graph.keep_where(inside, scaled)?;
+    let gradient = c.graph.keep_if(inside, scaled)?;
     c.give(0, gradient)
 }
 
-/// y = x·min(max(x/6 + 1/2, 0), 1): dx = dy·(x/3 + 1/2) where |x| < 3, dy where x ≥ 3, 0 elsewhere
+/// y = x·h with h = min(max(x/6 + 1/2, 0), 1): dx = dy·(h + x/6 where |x| < 3)
 pub(super) fn hard_swish(c: &mut Context<'_>) -> Done {
     let (dy, x) = (c.dy()?, c.x(0)?);
-    let (low, high) = (c.graph.scalar(-3.0), c.graph.scalar(3.0));
-    let above = c.graph.apply("Greater", &[x, low])?;
-    let below = c.graph.apply("Less", &[x, high])?;
-    let third = c.graph.scale(x, 1.0 / 3.0)?;
-    let slope = c.graph.shift(third, 0.5)?;
-    let inner = c.graph.times(dy, slope)?;
-    let upper = c.graph.apply("Where", &[below, inner, dy])?;
-    let gradient = c.graph.keep_where(above, upper)?;
+    let form = Attributes::new()
+        .float("alpha", 1.0 / 6.0)
+        .float("beta", 0.5);
+    let gate = c.graph.op("HardSigmoid", &[x], form)?;
+    let magnitude = c.graph.apply("Abs", &[x])?;
+    let three = c.graph.scalar(3.0);
+    let inside = c.graph.apply("Less", &[magnitude, three])?;
+    let sixth = c.graph.scale(x, 1.0 / 6.0)?;
+    let rising = c.graph.keep_if(inside, sixth)?;
+    let slope = c.graph.plus(gate, rising)?;
+    let gradient = c.graph.times(dy, slope)?;
     c.give(0, gradient)
 }
 
@@ -112,7 +116,7 @@ pub(super) fn clip(c: &mut Context<'_>) -> Done {
                 return Err(c.error("bounds that are trained are not supported"));
             }
             let inside = c.graph.apply(operator, &[x, bound])?;
-            gradient = c.graph.keep_where(inside, gradient)?;
+            gradient = c.graph.keep_if(inside, gradient)?;
         }
     }
     c.give(0, gradient)

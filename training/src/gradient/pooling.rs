@@ -4,7 +4,7 @@ use super::Context;
 use crate::error::OperatorError;
 use crate::graph::TensorType;
 use crate::graph::window::Window;
-use crate::onnx::{Attribute, Attributes, Data, Element, Tensor};
+use crate::onnx::{Attributes, Data, Element, Tensor};
 
 type Done = Result<(), OperatorError>;
 
@@ -39,9 +39,6 @@ pub(super) fn average_pool(c: &mut Context<'_>) -> Done {
     let (x, dy) = (c.x(0)?, c.dy()?);
     let (shape_x, shape_y) = (c.shape(x), c.shape(dy));
     let window = Window::of("AveragePool", &c.step.attributes, None, &shape_x[2..])?;
-    if window.ceil_mode {
-        return Err(c.error("ceil_mode has no gradient rule; use explicit pads"));
-    }
     let area: usize = window.kernel.iter().product();
     let padded = window
         .pads_begin
@@ -113,13 +110,9 @@ pub(super) fn global_average_pool(c: &mut Context<'_>) -> Done {
     c.give(0, gradient)
 }
 
-/// y = x with every element repeated: dx = Σ dy over the repetitions
+/// y = x with every element repeated (the import leaves no other resize): dx = Σ dy over the repetitions
 pub(super) fn resize(c: &mut Context<'_>) -> Done {
     let (x, dy) = (c.x(0)?, c.dy()?);
-    if !matches!(c.step.attributes.get("nearest_mode"), Some(Attribute::String(mode)) if mode == "floor")
-    {
-        return Err(c.error("only nearest-neighbour resizing has a gradient rule"));
-    }
     let (shape_x, shape_y) = (c.shape(x), c.shape(dy));
     let (mut blocks, mut axes) = (Vec::new(), Vec::new());
     for (size, resized) in shape_x.iter().zip(&shape_y) {

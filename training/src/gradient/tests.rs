@@ -5,12 +5,14 @@
 //! `(f(x + h) − f(x − h)) / 2h`, element by element. Inputs lie on a shuffled grid: no two are equal and
 //! none is close to a kink, so that the differences exist.
 
+mod imported;
+
 use super::{backward, operators};
 use crate::error::{BuildError, OperatorError};
 use crate::evaluator::{self, Array};
 use crate::graph::{Graph, Value, emit::Emitted};
-use crate::import::{Import, Statistics, Step};
-use crate::onnx::{Attributes, Data, Element, Model, Node, Tensor};
+use crate::import::Step;
+use crate::onnx::{Attributes, Data, Element, Tensor};
 use std::collections::{BTreeMap, BTreeSet};
 
 const STEP: f64 = 1e-5;
@@ -216,12 +218,29 @@ fn geometries() -> Vec<(Vec<usize>, Vec<usize>, Attributes)> {
             vec![3, 1, 3, 3],
             window(&[3, 3], &[2, 2], &[1, 1], &[1, 1, 1, 1]).int("group", 3),
         ),
+        // Depthwise, dilated, two outputs per channel.
+        (
+            vec![2, 3, 7, 6],
+            vec![6, 1, 3, 2],
+            window(&[3, 2], &[2, 1], &[2, 3], &[2, 1, 1, 2]).int("group", 3),
+        ),
         (
             vec![2, 2, 9],
             vec![3, 2, 3],
             window(&[3], &[2], &[2], &[2, 0]),
         ),
+        (
+            vec![2, 4, 7],
+            vec![4, 1, 3],
+            window(&[3], &[1], &[2], &[2, 2]).int("group", 4),
+        ),
         (vec![2, 3, 4, 4], vec![5, 3, 1, 1], plain),
+        // As many channels as it takes for one product of all taps, and a kernel larger than its input.
+        (
+            vec![1, 16, 2, 2],
+            vec![6, 16, 2, 3],
+            window(&[2, 3], &[1, 1], &[1, 1], &[1, 1, 0, 1]),
+        ),
         // As many channels as it takes for one product per tap.
         (
             vec![1, 16, 4, 3],
@@ -288,8 +307,8 @@ cases! {
     log_softmax, "LogSoftmax" => along("LogSoftmax");
     batch_normalization, "BatchNormalization" => {
         fixed_statistics();
-        trained_statistics(&[3, 2, 2, 2]);
-        trained_statistics(&[4, 3]);
+        imported::trained_statistics(&[3, 2, 2, 2]);
+        imported::trained_statistics(&[4, 3]);
     };
     layer_normalization, "LayerNormalization" => layers();
     reshape, "Reshape" => check(|p| { let x = p.float(&[2, 6]); p.graph.reshape(x, &[3, 4]) });
@@ -306,13 +325,15 @@ cases! {
         let parts = [p.float(&[2, 1, 3]), p.float(&[2, 4, 3]), p.float(&[2, 2, 3])];
         p.graph.op("Concat", &parts, Attributes::new().int("axis", -2))
     });
-    split, "Split" => check_many(|p| {
-        let x = p.float(&[2, 6]);
-        let parts = p.graph.split(x, 1, &[1, 3, 2])?;
-        Ok(vec![parts[2], parts[0]])
-    });
+    split, "Split" => { splits(1); splits(-1); };
     slice, "Slice" => slices();
-    pad, "Pad" => check(|p| { let x = p.float(&[2, 3]); p.graph.pad(x, &[1, 0], &[0, 2]) });
+    pad, "Pad" => { check(|p| { let x = p.float(&[2, 3]); p.graph.pad(x, &[1, 0], &[0, 2]) });
+        check(|p| {
+            let (x, amounts) = (p.float(&[2, 3]), p.graph.integers(&[0, 2, 1, 0]));
+            let fill = p.graph.scalar(1.5);
+            p.graph.apply("Pad", &[x, amounts, fill])
+        });
+    };
     expand, "Expand" => check(|p| { let x = p.float(&[3, 1]); p.graph.expand(x, &[2, 3, 4]) });
     gather, "Gather" => gathers();
 }
@@ -427,6 +448,21 @@ fn transposed() {
             vec![2, 3, 3],
             window(&[3], &[2], &[1], &[1, 0]),
         ),
+        // Grouped, strided, dilated, with room for windows that the input does not have.
+        (
+            vec![1, 4, 3, 2],
+            vec![4, 3, 2, 3],
+            window(&[2, 3], &[2, 3], &[2, 1], &[1, 0, 0, 1])
+                .int("group", 2)
+                .ints("output_padding", &[1, 2]),
+        ),
+        (
+            vec![2, 3, 4],
+            vec![3, 1, 3],
+            window(&[3], &[2], &[1], &[1, 1])
+                .int("group", 3)
+                .ints("output_padding", &[1]),
+        ),
     ];
     for (x, w, attributes) in cases {
         convolution("ConvTranspose", &x, &w, &attributes);
@@ -536,130 +572,6 @@ fn fixed_statistics() {
     });
 }
 
-/// The training form, as the import writes it.
-fn trained_statistics(shape: &[usize]) {
-    let channels = shape[1];
-    let mut probe = Probe::default();
-    let values = BTreeMap::from([
-        ("x".to_owned(), probe.float(shape)),
-        ("scale".to_owned(), probe.between(0.5, 1.5, &[channels])),
-        ("bias".to_owned(), probe.float(&[channels])),
-    ]);
-    let zeros = || Tensor::new(vec![channels], Data::F32(vec![0.0; channels])).unwrap();
-    let statistics = Statistics {
-        mean: probe.graph.constant(zeros()),
-        variance: probe.graph.constant(zeros()),
-        new_mean: None,
-        new_variance: None,
-    };
-    let node = (
-        "BatchNormalization",
-        vec!["x", "scale", "bias", "mean", "var"],
-        vec!["y"],
-    );
-    let initializers = vec![("mean".to_owned(), zeros()), ("var".to_owned(), zeros())];
-    imported(
-        probe,
-        values,
-        BTreeMap::from([(0, statistics)]),
-        node,
-        Attributes::new(),
-        initializers,
-    );
-}
-
-type NamedNode = (&'static str, Vec<&'static str>, Vec<&'static str>);
-
-/// Imports a model of one node and compares the gradients of its outputs.
-fn imported(
-    mut probe: Probe,
-    values: BTreeMap<String, Value>,
-    statistics: BTreeMap<usize, Statistics>,
-    (operator, inputs, outputs): NamedNode,
-    attributes: Attributes,
-    initializers: Vec<(String, Tensor)>,
-) {
-    let model = Model {
-        name: String::new(),
-        opset: 20,
-        inputs: Vec::new(),
-        outputs: Vec::new(),
-        initializers,
-        nodes: vec![Node {
-            name: "node".to_owned(),
-            operator: operator.to_owned(),
-            domain: String::new(),
-            inputs: inputs.into_iter().map(str::to_owned).collect(),
-            outputs: outputs.iter().map(|name| (*name).to_owned()).collect(),
-            attributes,
-        }],
-    };
-    let mut graph = std::mem::take(&mut probe.graph);
-    let mut import = Import {
-        graph: &mut graph,
-        values,
-        statistics,
-        dropout: None,
-        steps: Vec::new(),
-    };
-    import.run(&model).unwrap();
-    let named: Vec<Value> = outputs.iter().map(|name| import.values[*name]).collect();
-    let steps = import.steps;
-    probe.graph = graph;
-    compare(&probe, &steps, &named);
-}
-
-#[test]
-fn gelu_as_its_formula() {
-    for approximate in ["none", "tanh"] {
-        let mut probe = Probe::default();
-        let values = BTreeMap::from([("x".to_owned(), probe.float(&[7]))]);
-        let attributes = Attributes::new().string("approximate", approximate);
-        let node = ("Gelu", vec!["x"], vec!["y"]);
-        imported(probe, values, BTreeMap::new(), node, attributes, Vec::new());
-    }
-}
-
-#[test]
-fn lstm_unrolled_in_every_direction() {
-    let (time, batch, input, hidden) = (3, 2, 2, 2);
-    for (direction, count) in [("forward", 1), ("reverse", 1), ("bidirectional", 2)] {
-        let mut probe = Probe::default();
-        let values = BTreeMap::from([
-            ("x".to_owned(), probe.float(&[time, batch, input])),
-            (
-                "w".to_owned(),
-                probe.between(-0.8, 0.9, &[count, 4 * hidden, input]),
-            ),
-            (
-                "r".to_owned(),
-                probe.between(-0.9, 0.8, &[count, 4 * hidden, hidden]),
-            ),
-            (
-                "b".to_owned(),
-                probe.between(-0.5, 0.5, &[count, 8 * hidden]),
-            ),
-            (
-                "h".to_owned(),
-                probe.between(-0.5, 0.5, &[count, batch, hidden]),
-            ),
-            (
-                "c".to_owned(),
-                probe.between(-0.5, 0.5, &[count, batch, hidden]),
-            ),
-        ]);
-        let attributes = Attributes::new()
-            .int("hidden_size", hidden as i64)
-            .string("direction", direction);
-        let node = (
-            "LSTM",
-            vec!["x", "w", "r", "b", "", "h", "c"],
-            vec!["y", "last", "cell"],
-        );
-        imported(probe, values, BTreeMap::new(), node, attributes, Vec::new());
-    }
-}
-
 fn layers() {
     for (axis, bias) in [(-1, true), (1, false)] {
         check(|p| {
@@ -676,6 +588,16 @@ fn layers() {
             )
         });
     }
+}
+
+fn splits(axis: i64) {
+    check_many(|p| {
+        let x = p.float(&[2, 6]);
+        let sizes = p.graph.integers(&[1, 3, 2]);
+        let along = Attributes::new().int("axis", axis);
+        let parts = p.graph.add("Split", &[Some(x), Some(sizes)], along, 3)?;
+        Ok(vec![parts[2], parts[0]])
+    });
 }
 
 fn slices() {

@@ -90,6 +90,25 @@ impl Graph {
         self.apply("Where", &[condition, a, zero])
     }
 
+    /// `a` where `condition`, 0 elsewhere, as a product: ONNX Runtime's `Where` takes twice as long on the CPU
+    /// (measured; it makes three passes). `a` must be finite.
+    pub(crate) fn keep_if(&mut self, condition: Value, a: Value) -> Emitted {
+        let mask = self.cast(condition, Element::F32)?;
+        self.times(a, mask)
+    }
+
+    /// Axes turned around.
+    pub(crate) fn reverse(&mut self, a: Value, axes: &[usize]) -> Emitted {
+        if axes.is_empty() {
+            return Ok(a);
+        }
+        let axes: Vec<i64> = axes.iter().map(|axis| *axis as i64).collect();
+        let minus_one = self.integers(&vec![-1; axes.len()]);
+        let end = self.integers(&vec![i64::MIN; axes.len()]);
+        let axes = self.integers(&axes);
+        self.apply("Slice", &[a, minus_one, end, axes, minus_one])
+    }
+
     /// The same elements in another shape; nothing is added if it has that shape.
     pub(crate) fn reshape(&mut self, a: Value, shape: &[usize]) -> Emitted {
         if self.shape(a) == shape {
@@ -208,9 +227,14 @@ impl Graph {
 
     /// A tensor of zeros, made while running so that the file stays small.
     pub(crate) fn zeros(&mut self, shape: &[usize]) -> Emitted {
+        self.filled(0.0, shape)
+    }
+
+    /// A tensor of one number, made while running so that the file stays small.
+    pub(crate) fn filled(&mut self, value: f32, shape: &[usize]) -> Emitted {
         let target: Vec<i64> = shape.iter().map(|size| *size as i64).collect();
         let target = self.integers(&target);
-        let value = Tensor::new(vec![1], Data::F32(vec![0.0]))
+        let value = Tensor::new(vec![1], Data::F32(vec![value]))
             .ok_or_else(|| OperatorError::new("ConstantOfShape", "one element"))?;
         let attributes = Attributes::new().with("value", Attribute::Tensor(value));
         self.op("ConstantOfShape", &[target], attributes)

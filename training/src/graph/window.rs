@@ -131,15 +131,33 @@ impl Window {
             .collect()
     }
 
+    /// Makes what the last window of `ceil_mode` reaches beyond the pads part of the pads. Returns how much that
+    /// was along every axis.
+    pub(crate) fn without_ceil_mode(&mut self, input: &[usize]) -> Vec<usize> {
+        let Some(output) = self.output(input).filter(|_| self.ceil_mode) else {
+            return vec![0; input.len()];
+        };
+        self.ceil_mode = false;
+        (0..input.len())
+            .map(|axis| {
+                let padded = input[axis] + self.pads_begin[axis] + self.pads_end[axis];
+                let touched = (output[axis] - 1) * self.strides[axis] + self.extent(axis);
+                let beyond = touched.saturating_sub(padded);
+                self.pads_end[axis] += beyond;
+                beyond
+            })
+            .collect()
+    }
+
     /// Elements after the last window along every axis that no window touches: zero where strides
-    /// divide evenly. With `ceil_mode` a window may reach beyond the end; then it is zero too.
+    /// divide evenly.
     #[must_use]
     pub fn remainder(&self, input: &[usize], output: &[usize]) -> Vec<usize> {
         (0..input.len())
             .map(|axis| {
                 let padded = input[axis] + self.pads_begin[axis] + self.pads_end[axis];
                 let touched = (output[axis] - 1) * self.strides[axis] + self.extent(axis);
-                padded.saturating_sub(touched)
+                padded - touched
             })
             .collect()
     }

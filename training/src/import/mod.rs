@@ -1,16 +1,19 @@
 //! Forward models into a graph under construction: any supported opset in, opset 17 out.
 //!
 //! Names become values, shapes become static, what is known is computed, operators that are a formula
-//! of simpler ones become that formula ([`lstm`], [`Gelu`](formula)), and what differs between opsets
+//! of simpler ones become that formula ([`recurrent`] layers, [`indexed`] choices, [`formula`]), and what differs between opsets
 //! 13 and 22 is brought to one form ([`canonical`]). What is left is the list of [`Step`]s that the
 //! gradient walks back.
 
 mod canonical;
 mod dropout;
 mod formula;
+mod gru;
+mod indexed;
 mod lstm;
 mod normalization;
 pub(crate) mod parameters;
+mod recurrent;
 
 use crate::error::{BuildError, OperatorError};
 use crate::graph::{Graph, Operation, Value, fold::fold};
@@ -155,7 +158,14 @@ impl Import<'_> {
             "Dropout" => self.dropout(arrival),
             "BatchNormalization" => self.batch_normalization(arrival),
             "LSTM" => self.lstm(arrival),
-            "Gelu" => self.gelu(arrival),
+            "GRU" => self.gru(arrival),
+            "Pad" => self.pad(arrival),
+            "Resize" => self.resize(arrival),
+            "GroupNormalization" => self.group_normalization(arrival),
+            "InstanceNormalization" => self.instance_normalization(arrival),
+            "Gelu" | "GlobalMaxPool" | "Mish" | "PRelu" | "Selu" | "Softsign" => {
+                self.formula(arrival)
+            }
             "CastLike" => self.cast_like(arrival),
             "Sum" => self.fold_pairs(arrival, "Add"),
             "Max" | "Min" => self.fold_pairs(arrival, &arrival.node.operator),

@@ -1,6 +1,8 @@
-//! Batch normalization as training needs it.
+//! Batch normalization as training needs it, and the normalizations that are formulas.
 
 use super::{Arrival, Import, Placed, Step};
+use crate::error::OperatorError;
+use crate::graph::Graph;
 use crate::onnx::Attributes;
 
 impl Import<'_> {
@@ -70,4 +72,59 @@ impl Import<'_> {
         });
         Ok(vec![y])
     }
+}
+
+impl Import<'_> {
+    /// Every channel of every sample by itself: `γ·(x − μ)/√(σ² + ε) + β`.
+    pub(super) fn instance_normalization(&mut self, arrival: &Arrival<'_>) -> Placed {
+        let channels = channels(self.graph, arrival)?;
+        normalize_groups(self.graph, arrival, channels, channels)
+    }
+
+    /// Groups of channels of every sample: `γ·(x − μ)/√(σ² + ε) + β`. Up to opset 20 γ and β are numbers per
+    /// group, from 21 on per channel.
+    pub(super) fn group_normalization(&mut self, arrival: &Arrival<'_>) -> Placed {
+        let channels = channels(self.graph, arrival)?;
+        let groups = arrival.node.attributes.int_or("num_groups", 0);
+        let groups = usize::try_from(groups)
+            .ok()
+            .filter(|groups| *groups > 0 && channels.is_multiple_of(*groups))
+            .ok_or_else(|| arrival.error(format!("{groups} groups of {channels} channels")))?;
+        let scaled = if arrival.opset < 21 { groups } else { channels };
+        normalize_groups(self.graph, arrival, groups, scaled)
+    }
+}
+
+fn channels(graph: &Graph, arrival: &Arrival<'_>) -> Result<usize, OperatorError> {
+    match graph.shape(arrival.input(0)?) {
+        [_, channels, _, ..] => Ok(*channels),
+        other => Err(arrival.error(format!("needs [batch, channels, spatial…], not {other:?}"))),
+    }
+}
+
+/// Normalizes `groups` of channels; scale and bias have `scaled` elements.
+fn normalize_groups(
+    graph: &mut Graph,
+    arrival: &Arrival<'_>,
+    groups: usize,
+    scaled: usize,
+) -> Placed {
+    let x = arrival.input(0)?;
+    let shape = graph.shape(x).to_vec();
+    let each = shape.iter().product::<usize>() / (shape[0] * groups);
+    let rows = graph.reshape(x, &[shape[0], groups, each])?;
+    let mean = graph.mean(rows, &[2], true)?;
+    let centered = graph.minus(rows, mean)?;
+    let square = graph.times(centered, centered)?;
+    let variance = graph.mean(square, &[2], true)?;
+    let epsilon = arrival.node.attributes.float_or("epsilon", 1e-5);
+    let shifted = graph.shift(variance, epsilon)?;
+    let deviation = graph.apply("Sqrt", &[shifted])?;
+    let normalized = graph.over(centered, deviation)?;
+    let normalized = graph.reshape(normalized, &[shape[0], scaled, each * groups / scaled])?;
+    let scale = graph.reshape(arrival.input(1)?, &[scaled, 1])?;
+    let bias = graph.reshape(arrival.input(2)?, &[scaled, 1])?;
+    let product = graph.times(normalized, scale)?;
+    let sum = graph.plus(product, bias)?;
+    Ok(vec![graph.reshape(sum, &shape)?])
 }

@@ -1,6 +1,8 @@
 //! Which initializers of a model are trained, which are running statistics, and which stay constant.
 
+use crate::error::BuildError;
 use crate::onnx::{Element, Model, Tensor};
+use crate::options::Options;
 use regex::Regex;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -36,6 +38,44 @@ pub(crate) struct Census {
     pub(crate) frozen: Vec<String>,
     /// Running statistics of the batch normalizations that are trained.
     pub(crate) statistics: Vec<RunningStatistics>,
+}
+
+impl Census {
+    /// Something is left to train, and no expression misses what it was written for.
+    ///
+    /// # Errors
+    /// [`BuildError::NothingToTrain`], or [`BuildError::NoMatch`] with the option.
+    pub(crate) fn check(&self, options: &Options) -> Result<(), BuildError> {
+        if self.trainable.is_empty() {
+            return Err(BuildError::NothingToTrain {
+                trainable_before_freezing: self.frozen.len(),
+            });
+        }
+        let spares_none = !self.trainable.iter().any(|(name, _)| options.spares(name));
+        match (&options.freeze, &options.no_decay) {
+            (Some(freeze), _) if self.frozen.is_empty() => Err(self.no_match("--freeze", freeze)),
+            (_, Some(spared)) if spares_none => Err(self.no_match("--no-decay", spared)),
+            _ => Ok(()),
+        }
+    }
+
+    fn no_match(&self, option: &'static str, expression: &Regex) -> BuildError {
+        const NAMED_MAX: usize = 8;
+        let names: Vec<&str> = self
+            .trainable
+            .iter()
+            .map(|(name, _)| name.as_str())
+            .collect();
+        let mut shown = names[..names.len().min(NAMED_MAX)].join(", ");
+        if names.len() > NAMED_MAX {
+            shown += &format!(" and {} more", names.len() - NAMED_MAX);
+        }
+        BuildError::NoMatch {
+            option,
+            expression: expression.to_string(),
+            names: shown,
+        }
+    }
 }
 
 /// Sorts the initializers of a model.

@@ -2,6 +2,7 @@
 
 use super::attributes::Attributes;
 use super::tensor::{Element, Tensor};
+use std::collections::BTreeSet;
 
 /// One dimension of a value's declared shape.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,5 +66,33 @@ impl Model {
             .iter()
             .find(|(found, _)| found == name)
             .map(|(_, tensor)| tensor)
+    }
+
+    /// The part of the model that gives one output, which becomes its only one.
+    #[must_use]
+    pub fn only(&self, output: ValueInfo) -> Model {
+        let mut part = self.clone();
+        part.outputs = vec![output];
+        part.drop_unused();
+        part
+    }
+
+    /// Removes nodes and initializers that no output needs.
+    pub(crate) fn drop_unused(&mut self) {
+        let mut needed: BTreeSet<String> = self
+            .outputs
+            .iter()
+            .map(|output| output.name.clone())
+            .collect();
+        let mut kept = vec![false; self.nodes.len()];
+        for (index, node) in self.nodes.iter().enumerate().rev() {
+            kept[index] = node.outputs.iter().any(|output| needed.contains(output));
+            if kept[index] {
+                needed.extend(node.inputs.iter().cloned());
+            }
+        }
+        let mut flags = kept.into_iter();
+        self.nodes.retain(|_| flags.next().unwrap_or(true));
+        self.initializers.retain(|(name, _)| needed.contains(name));
     }
 }

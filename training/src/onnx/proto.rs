@@ -203,6 +203,8 @@ pub mod data_type {
     pub const INT32: i32 = 6;
     /// 64-bit integer.
     pub const INT64: i32 = 7;
+    /// Text.
+    pub const STRING: i32 = 8;
     /// Truth value, one byte.
     pub const BOOL: i32 = 9;
     /// 64-bit float.

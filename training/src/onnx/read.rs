@@ -106,9 +106,13 @@ impl Model {
             });
         }
 
-        let initializers = graph
+        // Text is nothing to train on, but scikit-learn's classifiers carry their class names.
+        let (texts, tensors): (Vec<&TensorProto>, Vec<&TensorProto>) = graph
             .initializer
             .iter()
+            .partition(|tensor| tensor.data_type == Some(data_type::STRING));
+        let initializers = tensors
+            .into_iter()
             .map(|tensor| {
                 let name = tensor.name.clone().unwrap_or_default();
                 Ok((name, decode_tensor(tensor, folder)?))
@@ -122,11 +126,13 @@ impl Model {
             .filter(|input| !names.contains(input.name.as_deref().unwrap_or_default()))
             .map(decode_value)
             .collect::<Result<Vec<_>, ReadError>>()?;
+        // scikit-learn's classifiers have outputs that are no tensors of numbers: class names, maps. Nothing is
+        // trained by them.
         let outputs = graph
             .output
             .iter()
-            .map(decode_value)
-            .collect::<Result<Vec<_>, ReadError>>()?;
+            .filter_map(|output| decode_value(output).ok())
+            .collect();
         let nodes = graph
             .node
             .iter()
@@ -141,14 +147,18 @@ impl Model {
             initializers,
             nodes,
         };
-        check_order(&model)?;
+        let texts = texts.iter().filter_map(|tensor| tensor.name.as_deref());
+        check_order(&model, texts)?;
         Ok(model)
     }
 }
 
-/// Every value is given once, and before it is used.
-fn check_order(model: &Model) -> Result<(), ReadError> {
-    let mut given = BTreeSet::new();
+/// Every value is given once, and before it is used; `texts` are initializers that were left out.
+fn check_order<'a>(
+    model: &'a Model,
+    texts: impl Iterator<Item = &'a str>,
+) -> Result<(), ReadError> {
+    let mut given: BTreeSet<&str> = texts.collect();
     given.extend(model.inputs.iter().map(|input| input.name.as_str()));
     given.extend(model.initializers.iter().map(|(name, _)| name.as_str()));
     let error = |node: &str, reason: String| ReadError::Node {
@@ -247,9 +257,7 @@ fn decode_value(value: &ValueInfoProto) -> Result<ValueInfo, ReadError> {
     let Some(tensor) = tensor else {
         return Err(ReadError::Unsupported {
             what: format!("'{name}' is not a tensor"),
-            instead: "sequences, maps and optionals cannot be trained; export scikit-learn models \
-                      with zipmap=False"
-                .to_owned(),
+            instead: "sequences, maps and optionals cannot be an input".to_owned(),
         });
     };
     let element = decode_element(tensor.elem_type.unwrap_or(0))

@@ -4,11 +4,11 @@ use super::{Call, Inferred, broadcast};
 use crate::onnx::{Element, read::decode_element};
 
 /// Same type as the first input.
-pub(super) fn same(call: &Call<'_>) -> Inferred {
+pub(crate) fn same(call: &Call<'_>) -> Inferred {
     Ok(vec![call.kind(0)?.clone()])
 }
 
-pub(super) fn not(call: &Call<'_>) -> Inferred {
+pub(crate) fn not(call: &Call<'_>) -> Inferred {
     if call.kind(0)?.element != Element::Bool {
         return Err(call.error("needs truth values"));
     }
@@ -29,7 +29,7 @@ fn broadcast_all(
     Ok(shape)
 }
 
-pub(super) fn arithmetic(call: &Call<'_>) -> Inferred {
+pub(crate) fn arithmetic(call: &Call<'_>) -> Inferred {
     let element = call.kind(0)?.element;
     for index in 1..call.inputs.len() {
         let other = call.kind(index)?.element;
@@ -45,18 +45,18 @@ pub(super) fn arithmetic(call: &Call<'_>) -> Inferred {
     call.one(element, broadcast_all(call, 0..call.inputs.len())?)
 }
 
-pub(super) fn comparison(call: &Call<'_>) -> Inferred {
+pub(crate) fn comparison(call: &Call<'_>) -> Inferred {
     call.one(Element::Bool, broadcast_all(call, 0..2)?)
 }
 
-pub(super) fn choose(call: &Call<'_>) -> Inferred {
+pub(crate) fn choose(call: &Call<'_>) -> Inferred {
     if call.kind(0)?.element != Element::Bool || call.kind(1)?.element != call.kind(2)?.element {
         return Err(call.error("needs truth values and two tensors of one type"));
     }
     call.one(call.kind(1)?.element, broadcast_all(call, 0..3)?)
 }
 
-pub(super) fn cast(call: &Call<'_>) -> Inferred {
+pub(crate) fn cast(call: &Call<'_>) -> Inferred {
     let code = call.attributes.int_or("to", 0);
     let element = i32::try_from(code)
         .ok()

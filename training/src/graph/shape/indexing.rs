@@ -3,7 +3,7 @@
 use super::{Call, Inferred};
 use crate::onnx::{Attribute, Element};
 
-pub(super) fn shape(call: &Call<'_>) -> Inferred {
+pub(crate) fn shape(call: &Call<'_>) -> Inferred {
     let rank = call.shape(0)?.len();
     let (start, end) = shape_range(call.attributes, rank);
     call.one(Element::I64, vec![end - start])
@@ -20,7 +20,7 @@ pub(crate) fn shape_range(attributes: &crate::onnx::Attributes, rank: usize) -> 
     (start, end.max(start))
 }
 
-pub(super) fn constant_of_shape(call: &Call<'_>) -> Inferred {
+pub(crate) fn constant_of_shape(call: &Call<'_>) -> Inferred {
     let shape = call
         .integers(0)?
         .iter()
@@ -33,7 +33,7 @@ pub(super) fn constant_of_shape(call: &Call<'_>) -> Inferred {
     call.one(element, shape)
 }
 
-pub(super) fn range(call: &Call<'_>) -> Inferred {
+pub(crate) fn range(call: &Call<'_>) -> Inferred {
     let mut bounds = Vec::with_capacity(3);
     for index in 0..3 {
         bounds.extend(call.integers(index)?);
@@ -56,7 +56,7 @@ pub(super) fn range(call: &Call<'_>) -> Inferred {
     )
 }
 
-pub(super) fn gather(call: &Call<'_>) -> Inferred {
+pub(crate) fn gather(call: &Call<'_>) -> Inferred {
     let x = call.kind(0)?;
     let axis = call.axis(call.attributes.int_or("axis", 0), x.shape.len())?;
     let indices = call.shape(1)?;
@@ -64,7 +64,7 @@ pub(super) fn gather(call: &Call<'_>) -> Inferred {
     call.one(x.element, shape)
 }
 
-pub(super) fn scatter_elements(call: &Call<'_>) -> Inferred {
+pub(crate) fn scatter_elements(call: &Call<'_>) -> Inferred {
     let (indices, updates) = (call.shape(1)?, call.shape(2)?);
     if indices != updates || call.shape(0)?.len() != indices.len() {
         return Err(call.error(format!("indices {indices:?} and updates {updates:?}")));
@@ -73,7 +73,7 @@ pub(super) fn scatter_elements(call: &Call<'_>) -> Inferred {
 }
 
 /// Indices `[…, k]` address slices of the first `k` axes.
-pub(super) fn scatter_nd(call: &Call<'_>) -> Inferred {
+pub(crate) fn scatter_nd(call: &Call<'_>) -> Inferred {
     let (data, indices, updates) = (call.shape(0)?, call.shape(1)?, call.shape(2)?);
     let fits = indices.split_last().is_some_and(|(depth, outer)| {
         *depth <= data.len() && [outer, &data[*depth..]].concat() == updates
@@ -86,7 +86,7 @@ pub(super) fn scatter_nd(call: &Call<'_>) -> Inferred {
     Ok(vec![call.kind(0)?.clone()])
 }
 
-pub(super) fn one_hot(call: &Call<'_>) -> Inferred {
+pub(crate) fn one_hot(call: &Call<'_>) -> Inferred {
     let indices = call.shape(0)?;
     let depth = call.integers(1)?;
     let [depth] = depth.as_slice() else {

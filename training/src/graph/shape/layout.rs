@@ -4,7 +4,7 @@ use super::{Call, Inferred, broadcast};
 use crate::error::OperatorError;
 use crate::graph::TensorType;
 
-pub(super) fn reshape(call: &Call<'_>) -> Inferred {
+pub(crate) fn reshape(call: &Call<'_>) -> Inferred {
     let x = call.kind(0)?;
     let target = call.integers(1)?;
     let fail = || call.error(format!("{:?} cannot be reshaped to {target:?}", x.shape));
@@ -33,7 +33,7 @@ pub(super) fn reshape(call: &Call<'_>) -> Inferred {
     call.one(x.element, shape)
 }
 
-pub(super) fn flatten(call: &Call<'_>) -> Inferred {
+pub(crate) fn flatten(call: &Call<'_>) -> Inferred {
     let x = call.kind(0)?;
     let rank = x.shape.len();
     let axis = call.attributes.int_or("axis", 1);
@@ -47,7 +47,7 @@ pub(super) fn flatten(call: &Call<'_>) -> Inferred {
     call.one(x.element, vec![rows, columns])
 }
 
-pub(super) fn transpose(call: &Call<'_>) -> Inferred {
+pub(crate) fn transpose(call: &Call<'_>) -> Inferred {
     let x = call.kind(0)?;
     let rank = x.shape.len();
     let order = match call.attributes.ints_of("perm") {
@@ -62,7 +62,7 @@ pub(super) fn transpose(call: &Call<'_>) -> Inferred {
     call.one(x.element, order.iter().map(|axis| x.shape[*axis]).collect())
 }
 
-pub(super) fn squeeze(call: &Call<'_>) -> Inferred {
+pub(crate) fn squeeze(call: &Call<'_>) -> Inferred {
     let x = call.kind(0)?;
     let rank = x.shape.len();
     let axes = match call.integers_if_any(1)? {
@@ -82,7 +82,7 @@ pub(super) fn squeeze(call: &Call<'_>) -> Inferred {
     call.one(x.element, shape)
 }
 
-pub(super) fn unsqueeze(call: &Call<'_>) -> Inferred {
+pub(crate) fn unsqueeze(call: &Call<'_>) -> Inferred {
     let x = call.kind(0)?;
     let axes = call.integers(1)?;
     let rank = x.shape.len() + axes.len();
@@ -101,7 +101,7 @@ pub(super) fn unsqueeze(call: &Call<'_>) -> Inferred {
     call.one(x.element, shape)
 }
 
-pub(super) fn concat(call: &Call<'_>) -> Inferred {
+pub(crate) fn concat(call: &Call<'_>) -> Inferred {
     let first = call.kind(0)?;
     let axis = call.axis(call.attributes.int_or("axis", 0), first.shape.len())?;
     let mut shape = first.shape.clone();
@@ -122,7 +122,7 @@ pub(super) fn concat(call: &Call<'_>) -> Inferred {
 }
 
 /// Input 1 holds the lengths; the import adds it where a model leaves it out.
-pub(super) fn split(call: &Call<'_>) -> Inferred {
+pub(crate) fn split(call: &Call<'_>) -> Inferred {
     let x = call.kind(0)?;
     let axis = call.axis(call.attributes.int_or("axis", 0), x.shape.len())?;
     let lengths = call.integers(1)?;
@@ -200,7 +200,7 @@ pub(crate) fn slice_axes(call: &Call<'_>) -> Result<Vec<SliceAxis>, OperatorErro
     Ok(slices)
 }
 
-pub(super) fn slice(call: &Call<'_>) -> Inferred {
+pub(crate) fn slice(call: &Call<'_>) -> Inferred {
     let mut shape = call.shape(0)?.to_vec();
     for slice in slice_axes(call)? {
         shape[slice.axis] = slice.count;
@@ -208,7 +208,7 @@ pub(super) fn slice(call: &Call<'_>) -> Inferred {
     call.one(call.kind(0)?.element, shape)
 }
 
-pub(super) fn pad(call: &Call<'_>) -> Inferred {
+pub(crate) fn pad(call: &Call<'_>) -> Inferred {
     let x = call.kind(0)?;
     let rank = x.shape.len();
     let pads = call.integers(1)?;
@@ -222,7 +222,7 @@ pub(super) fn pad(call: &Call<'_>) -> Inferred {
     call.one(x.element, shape)
 }
 
-pub(super) fn expand(call: &Call<'_>) -> Inferred {
+pub(crate) fn expand(call: &Call<'_>) -> Inferred {
     let x = call.kind(0)?;
     let target: Vec<usize> = call
         .integers(1)?

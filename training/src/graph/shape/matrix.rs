@@ -2,7 +2,7 @@
 
 use super::{Call, Inferred, broadcast};
 
-pub(super) fn matmul(call: &Call<'_>) -> Inferred {
+pub(crate) fn matmul(call: &Call<'_>) -> Inferred {
     let (a, b) = (call.shape(0)?, call.shape(1)?);
     let fail = || call.error(format!("shapes {a:?} and {b:?} do not multiply"));
     if a.is_empty() || b.is_empty() {
@@ -26,7 +26,7 @@ pub(super) fn matmul(call: &Call<'_>) -> Inferred {
     call.one(call.kind(0)?.element, shape)
 }
 
-pub(super) fn gemm(call: &Call<'_>) -> Inferred {
+pub(crate) fn gemm(call: &Call<'_>) -> Inferred {
     let (a, b) = (call.shape(0)?, call.shape(1)?);
     let fail = || call.error(format!("shapes {a:?} and {b:?} do not multiply"));
     let ([a0, a1], [b0, b1]) = (a, b) else {

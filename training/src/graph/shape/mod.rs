@@ -1,14 +1,14 @@
 //! Shape inference: the types of an operator's outputs from those of its inputs.
 //!
-//! Operators are read as opset 17 defines them. A table has one row per operator; the functions are
-//! grouped by what the operators do.
+//! Operators are read as opset 17 defines them; [`operator`](crate::operator) says which function types
+//! which of them. The functions are grouped by what the operators do.
 
-mod elementwise;
-mod indexing;
-mod layout;
-mod matrix;
-mod reduction;
-mod spatial;
+pub(crate) mod elementwise;
+pub(crate) mod indexing;
+pub(crate) mod layout;
+pub(crate) mod matrix;
+pub(crate) mod reduction;
+pub(crate) mod spatial;
 
 pub(crate) use indexing::shape_range;
 pub(crate) use layout::slice_axes;
@@ -16,6 +16,7 @@ pub(crate) use layout::slice_axes;
 use super::{Graph, TensorType, Value};
 use crate::error::OperatorError;
 use crate::onnx::{Attributes, Data, Element};
+use crate::operator::operator;
 
 /// One use of an operator whose outputs are to be typed.
 pub(crate) struct Call<'a> {
@@ -27,99 +28,13 @@ pub(crate) struct Call<'a> {
 }
 
 pub(crate) type Inferred = Result<Vec<TensorType>, OperatorError>;
-type Rule = fn(&Call<'_>) -> Inferred;
-
-/// Which function types which operators.
-const RULES: &[(&[&str], Rule)] = &[
-    (
-        &[
-            "Abs",
-            "Ceil",
-            "Clip",
-            "Elu",
-            "Erf",
-            "Exp",
-            "Floor",
-            "HardSigmoid",
-            "HardSwish",
-            "Identity",
-            "LeakyRelu",
-            "Log",
-            "Neg",
-            "Reciprocal",
-            "Relu",
-            "Round",
-            "Sigmoid",
-            "Sign",
-            "Softplus",
-            "Sqrt",
-            "Tanh",
-        ],
-        elementwise::same,
-    ),
-    (&["Softmax", "LogSoftmax"], reduction::softmax),
-    (&["Not"], elementwise::not),
-    (
-        &["Add", "Sub", "Mul", "Div", "Pow", "Mod", "Max", "Min"],
-        elementwise::arithmetic,
-    ),
-    (
-        &[
-            "Equal",
-            "Greater",
-            "GreaterOrEqual",
-            "Less",
-            "LessOrEqual",
-            "And",
-            "Or",
-        ],
-        elementwise::comparison,
-    ),
-    (&["Where"], elementwise::choose),
-    (&["Cast"], elementwise::cast),
-    (&["MatMul"], matrix::matmul),
-    (&["Gemm"], matrix::gemm),
-    (&["Conv"], spatial::conv),
-    (&["ConvTranspose"], spatial::conv_transpose),
-    (&["MaxPool", "AveragePool"], spatial::pool),
-    (&["GlobalAveragePool"], spatial::global_pool),
-    (&["Resize"], spatial::resize),
-    (&["ReduceSum", "ReduceMean", "ReduceMax"], reduction::reduce),
-    (&["ArgMax"], reduction::arg_max),
-    (&["BatchNormalization"], reduction::batch_normalization),
-    (&["LayerNormalization"], reduction::layer_normalization),
-    (&["Reshape"], layout::reshape),
-    (&["Flatten"], layout::flatten),
-    (&["Transpose"], layout::transpose),
-    (&["Squeeze"], layout::squeeze),
-    (&["Unsqueeze"], layout::unsqueeze),
-    (&["Concat"], layout::concat),
-    (&["Split"], layout::split),
-    (&["Slice"], layout::slice),
-    (&["Pad"], layout::pad),
-    (&["Expand"], layout::expand),
-    (&["Shape"], indexing::shape),
-    (&["ConstantOfShape"], indexing::constant_of_shape),
-    (&["Range"], indexing::range),
-    (&["Gather"], indexing::gather),
-    (&["ScatterElements"], indexing::scatter_elements),
-    (&["ScatterND"], indexing::scatter_nd),
-    (&["OneHot"], indexing::one_hot),
-];
 
 /// Types of the outputs of a call.
 ///
 /// # Errors
 /// [`OperatorError`] if the operator has no rule, or its inputs do not fit it.
 pub(crate) fn infer(call: &Call<'_>) -> Inferred {
-    let rule = RULES
-        .iter()
-        .find(|(operators, _)| operators.contains(&call.operator))
-        .map(|(_, rule)| rule)
-        .ok_or_else(|| {
-            call.error("this operator is not supported; export the model without it, or cut it off")
-        })?;
-    rule(call)
+    (operator(call.operator)?.infer)(call)
 }
 
 impl Call<'_> {

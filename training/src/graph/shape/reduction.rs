@@ -5,7 +5,7 @@ use crate::graph::TensorType;
 use crate::onnx::Element;
 
 /// Axes of a reduction: an input of ReduceSum, an attribute of the others (opset 17).
-pub(super) fn reduce(call: &Call<'_>) -> Inferred {
+pub(crate) fn reduce(call: &Call<'_>) -> Inferred {
     let x = call.kind(0)?;
     let rank = x.shape.len();
     let axes = if call.operator == "ReduceSum" {
@@ -31,7 +31,7 @@ pub(super) fn reduce(call: &Call<'_>) -> Inferred {
     call.one(x.element, shape)
 }
 
-pub(super) fn arg_max(call: &Call<'_>) -> Inferred {
+pub(crate) fn arg_max(call: &Call<'_>) -> Inferred {
     let x = call.kind(0)?;
     let axis = call.axis(call.attributes.int_or("axis", 0), x.shape.len())?;
     let mut shape = x.shape.clone();
@@ -43,14 +43,14 @@ pub(super) fn arg_max(call: &Call<'_>) -> Inferred {
     call.one(Element::I64, shape)
 }
 
-pub(super) fn softmax(call: &Call<'_>) -> Inferred {
+pub(crate) fn softmax(call: &Call<'_>) -> Inferred {
     let x = call.kind(0)?;
     call.axis(call.attributes.int_or("axis", -1), x.shape.len())?;
     Ok(vec![x.clone()])
 }
 
 /// Inference form only: the import writes the training form in simpler operators.
-pub(super) fn batch_normalization(call: &Call<'_>) -> Inferred {
+pub(crate) fn batch_normalization(call: &Call<'_>) -> Inferred {
     let x = call.kind(0)?;
     let channels = x.shape.get(1).copied().unwrap_or(1);
     for index in 1..5 {
@@ -65,7 +65,7 @@ pub(super) fn batch_normalization(call: &Call<'_>) -> Inferred {
 }
 
 /// Outputs: normalized tensor, mean, inverse standard deviation.
-pub(super) fn layer_normalization(call: &Call<'_>) -> Inferred {
+pub(crate) fn layer_normalization(call: &Call<'_>) -> Inferred {
     let x = call.kind(0)?;
     let axis = call.axis(call.attributes.int_or("axis", -1), x.shape.len())?;
     let scale = call.shape(1)?;

@@ -14,7 +14,7 @@ fn spatial<'a>(call: &'a Call<'_>) -> Result<&'a [usize], OperatorError> {
         .ok_or_else(|| call.error(format!("needs [batch, channels, spatial…], not {shape:?}")))
 }
 
-pub(super) fn conv(call: &Call<'_>) -> Inferred {
+pub(crate) fn conv(call: &Call<'_>) -> Inferred {
     let (x, w) = (call.shape(0)?, call.shape(1)?);
     let spatial = spatial(call)?;
     let groups = call.attributes.int_or("group", 1);
@@ -32,7 +32,7 @@ pub(super) fn conv(call: &Call<'_>) -> Inferred {
     call.one(call.kind(0)?.element, [vec![x[0], w[0]], output].concat())
 }
 
-pub(super) fn conv_transpose(call: &Call<'_>) -> Inferred {
+pub(crate) fn conv_transpose(call: &Call<'_>) -> Inferred {
     let (x, w) = (call.shape(0)?, call.shape(1)?);
     let spatial = spatial(call)?;
     let groups = call.attributes.int_or("group", 1);
@@ -60,7 +60,7 @@ pub(super) fn conv_transpose(call: &Call<'_>) -> Inferred {
     call.one(call.kind(0)?.element, shape)
 }
 
-pub(super) fn pool(call: &Call<'_>) -> Inferred {
+pub(crate) fn pool(call: &Call<'_>) -> Inferred {
     let x = call.kind(0)?;
     let spatial = spatial(call)?;
     let window = Window::of(call.operator, call.attributes, None, spatial)?;
@@ -78,7 +78,7 @@ pub(super) fn pool(call: &Call<'_>) -> Inferred {
     Ok(kinds)
 }
 
-pub(super) fn global_pool(call: &Call<'_>) -> Inferred {
+pub(crate) fn global_pool(call: &Call<'_>) -> Inferred {
     let spatial_axes = spatial(call)?.len();
     let x = call.kind(0)?;
     call.one(
@@ -88,7 +88,7 @@ pub(super) fn global_pool(call: &Call<'_>) -> Inferred {
 }
 
 /// Input 3 is `sizes`; the import turns `scales` into it.
-pub(super) fn resize(call: &Call<'_>) -> Inferred {
+pub(crate) fn resize(call: &Call<'_>) -> Inferred {
     let x = call.kind(0)?;
     let sizes = call.integers(3)?;
     if sizes.len() != x.shape.len() || sizes.iter().any(|size| *size < 1) {
