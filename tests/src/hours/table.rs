@@ -3,7 +3,9 @@
 use super::trace::Trace;
 use super::{Outcome, run};
 use fulcrum_plan::PlanTable;
+use fulcrum_planner::margin::Margin;
 use fulcrum_planner::plan::{self, PlanRequest};
+use fulcrum_planner::prior::Prior;
 use fulcrum_planner::profile::ProfileSource;
 use fulcrum_planner::profile::replay::Replay;
 use fulcrum_planner::space::Grid;
@@ -40,6 +42,8 @@ pub fn plans(folder: &Path) -> Vec<PlanTable> {
                 seed: 1,
                 grid: Grid::All,
                 demand: None,
+                prior: Prior::default(),
+                margin: Margin::default(),
             };
             let made = plan::make(&mut source, &request, &mut |_, _, _, _| {});
             plans.push(
