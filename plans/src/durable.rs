@@ -2,21 +2,17 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::vec::Vec;
 
 /// Writes a file so that a reader, or a crash at any instant, sees the old bytes or the new ones.
 ///
 /// # Errors
-/// Any step that fails: create, write, sync, rename, sync of the folder. The old file is then intact.
+/// Any step that fails: create, write, sync, rename, sync of the folder; a folder or a device at `path`.
+/// The old file is then intact.
 pub fn replace_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let folder = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
-    let mut name = path.file_name().unwrap_or_default().to_os_string();
-    name.push(std::format!(".{}.new", std::process::id()));
-    let beside = folder.join(name);
+    refuse_other_than_files(path)?;
+    let (folder, beside) = beside(path);
     let written = (|| {
         let mut file = File::create(&beside)?;
         file.write_all(bytes)?;
@@ -29,6 +25,41 @@ pub fn replace_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
         let _ = fs::remove_file(&beside);
     }
     written
+}
+
+/// Whether [`replace_file`] could write to `path`, to be asked before long work whose result goes there.
+/// Leaves nothing behind.
+///
+/// # Errors
+/// As [`replace_file`], as far as an empty file can tell.
+pub fn check_replaceable(path: &Path) -> io::Result<()> {
+    refuse_other_than_files(path)?;
+    let (_, beside) = beside(path);
+    File::create(&beside)?;
+    fs::remove_file(&beside)
+}
+
+/// A rename would put a plain file in the place of a device or a socket.
+fn refuse_other_than_files(path: &Path) -> io::Result<()> {
+    match fs::metadata(path) {
+        Ok(found) if found.is_dir() => Err(io::ErrorKind::IsADirectory.into()),
+        Ok(found) if !found.is_file() => Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "not a regular file; name one, or a file that does not exist yet",
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// The folder of a file, and where its new content is written before it is renamed into place.
+fn beside(path: &Path) -> (&Path, PathBuf) {
+    let folder = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    let mut name = path.file_name().unwrap_or_default().to_os_string();
+    name.push(std::format!(".{}.new", std::process::id()));
+    (folder, folder.join(name))
 }
 
 /// Removes what [`replace_file`] left beside `path` in processes that were killed. Does what it can: a

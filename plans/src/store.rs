@@ -11,6 +11,8 @@
 //! the loop runs. A plan that was tried but never confirmed is given up at the next start, for the
 //! slot before it.
 //!
+//! One process at a time changes a folder: flashing, starting and confirming hold a lock on it.
+//!
 //! Both sides use this module: `fulcrum flash` and `fulcrumd`.
 
 use crate::board::Board;
@@ -18,7 +20,7 @@ use crate::durable::{read_limited, remove_leftovers, replace_file};
 use crate::table::PlanTable;
 use crate::wire::{self, DecodeError};
 use std::fmt;
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::string::String;
@@ -234,6 +236,17 @@ impl Store {
         }
     }
 
+    /// Keeps other processes from changing the folder until the file that this returns is dropped.
+    fn lock(&self) -> Result<File, StoreError> {
+        let failed = |error: io::Error| match error.kind() {
+            io::ErrorKind::NotFound => StoreError::Empty(self.folder.clone()),
+            _ => StoreError::Io(self.folder.clone(), error),
+        };
+        let folder = File::open(&self.folder).map_err(failed)?;
+        folder.lock().map_err(failed)?;
+        Ok(folder)
+    }
+
     fn point(&self, pointer: Pointer) -> Result<(), StoreError> {
         let path = self.pointer_path();
         replace_file(&path, pointer.to_line().as_bytes())
@@ -251,6 +264,7 @@ impl Store {
     pub fn flash(&self, bytes: &[u8], boards: &[Board]) -> Result<Flashed, StoreError> {
         fs::create_dir_all(&self.folder)
             .map_err(|error| StoreError::Io(self.folder.clone(), error))?;
+        let _lock = self.lock()?;
         // A damaged pointer must not lock a user out: this flash is what mends it.
         let before = match self.pointer() {
             Ok(pointer) => pointer,
@@ -297,6 +311,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::Empty`] if nothing was flashed, [`StoreError::Plan`] if no slot can be used.
     pub fn start(&self, boards: &[Board]) -> Result<(PlanTable, Pointer), StoreError> {
+        let _lock = self.lock()?;
         let (plan, pointer) = self.peek(boards)?;
         if self.pointer()? != Some(pointer) {
             self.point(pointer)?;
@@ -335,15 +350,17 @@ impl Store {
         }
     }
 
-    /// Confirms the plan in use: a start with it went well.
+    /// Confirms the plan in use: a start with it went well. A plan that was flashed since that start has
+    /// still to prove itself, and stays as it is.
     ///
     /// # Errors
     /// [`StoreError::Empty`] if nothing was flashed, [`StoreError::Io`].
     pub fn confirm(&self) -> Result<(), StoreError> {
+        let _lock = self.lock()?;
         let pointer = self
             .pointer()?
             .ok_or_else(|| StoreError::Empty(self.folder.clone()))?;
-        if pointer.trial == Trial::Confirmed {
+        if pointer.trial != Trial::Tried {
             return Ok(());
         }
         self.point(Pointer {

@@ -2,7 +2,7 @@
 
 mod sample;
 
-use fulcrum_plan::durable::replace_file;
+use fulcrum_plan::durable::{check_replaceable, replace_file};
 use fulcrum_plan::store::{Flashed, Slot, Store, StoreError, Trial};
 use fulcrum_plan::wire::{self, DecodeError, LEN_MAX};
 use fulcrum_plan::{Board, PlanTable};
@@ -129,13 +129,56 @@ fn a_damaged_slot_falls_back_and_a_damaged_pointer_asks_for_a_flash() {
 }
 
 #[test]
+fn a_plan_flashed_while_another_starts_is_not_confirmed_by_that_start() {
+    let folder = Folder::new("between");
+    let (plans, boards) = two_plans();
+    let store = Store::new(&folder.0);
+    store.flash(&bytes_of(&plans[0], &boards), &boards).unwrap();
+    store.start(&boards).unwrap();
+    store.flash(&bytes_of(&plans[1], &boards), &boards).unwrap();
+    store.confirm().unwrap();
+    assert_eq!(store.pointer().unwrap().unwrap().trial, Trial::New);
+    assert_eq!(store.start(&boards).unwrap().0, plans[1]);
+}
+
+#[test]
+fn flashes_at_the_same_time_take_turns() {
+    let folder = Folder::new("turns");
+    let (plans, boards) = two_plans();
+    let bytes = plans.each_ref().map(|plan| bytes_of(plan, &boards));
+    std::thread::scope(|scope| {
+        for bytes in bytes.iter().cycle().take(4) {
+            let (folder, boards) = (&folder.0, &boards);
+            scope.spawn(move || {
+                for _ in 0..20 {
+                    Store::new(folder).flash(bytes, boards).unwrap();
+                }
+            });
+        }
+    });
+    let (plan, pointer) = Store::new(&folder.0).start(&boards).unwrap();
+    assert!(plans.contains(&plan));
+    assert!(pointer.previous, "the plan before is still there");
+}
+
+#[test]
 fn a_file_that_cannot_be_replaced_stays_as_it_is() {
     let folder = Folder::new("replace");
     std::fs::create_dir_all(folder.0.join("taken")).unwrap();
     replace_file(&folder.0.join("file"), b"one").unwrap();
     replace_file(&folder.0.join("file"), b"two").unwrap();
     assert_eq!(std::fs::read(folder.0.join("file")).unwrap(), b"two");
-    // The target is a folder: the rename fails, and nothing is left beside it.
+    // The target is a folder: it stays, and nothing is left beside it.
     replace_file(&folder.0.join("taken"), b"three").unwrap_err();
+    check_replaceable(&folder.0.join("taken")).unwrap_err();
+    check_replaceable(&folder.0.join("missing/file")).unwrap_err();
+    check_replaceable(&folder.0.join("file")).unwrap();
+    check_replaceable(&folder.0.join("new")).unwrap();
+    // A rename would replace a device or a socket.
+    let socket = folder.0.join("socket");
+    let _listening = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    replace_file(&socket, b"four").unwrap_err();
+    check_replaceable(&socket).unwrap_err();
+    std::fs::remove_file(socket).unwrap();
     assert_eq!(std::fs::read_dir(&folder.0).unwrap().count(), 2);
 }
