@@ -51,6 +51,16 @@ pub enum Ending {
     Lost(String),
 }
 
+impl std::fmt::Display for Ending {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Finished => f.write_str("no gain was left"),
+            Self::Spent => f.write_str("that is the limit"),
+            Self::Lost(reason) => write!(f, "the board was lost: {reason}"),
+        }
+    }
+}
+
 /// What a search cost and found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SearchReport {
@@ -188,7 +198,7 @@ pub fn make(
     if report.modes == 0 {
         return Err(PlanError::NothingObserved {
             profiles,
-            reason: format!("{:?}", report.ending),
+            reason: report.ending.to_string(),
         });
     }
     let table = assemble(board, &task, &modes, &pool, request, profiles)?;
@@ -229,7 +239,12 @@ fn task(source: &dyn ProfileSource, request: &PlanRequest) -> Result<Task, PlanE
         .iter()
         .map(|name| find_workload(source, Role::Infer, name))
         .collect::<Result<Vec<_>, _>>()?;
-    Ok(Task::new(train, infer)?)
+    let task = Task::new(train, infer)?;
+    // A name that is too long shows now, not when the profiles are paid.
+    for named in task.workloads() {
+        workload(named)?;
+    }
+    Ok(task)
 }
 
 fn candidates(

@@ -1,8 +1,8 @@
 //! `fulcrum` as scripts use it: names, JSON, exit codes.
 
+use fulcrum_tests::grids;
 use fulcrum_tests::programs::{Answer, fulcrum};
 use fulcrum_tests::tree::TemporaryFolder;
-use fulcrum_tests::{grids, programs};
 use serde_json::Value;
 use std::path::Path;
 
@@ -149,6 +149,8 @@ fn select_answers_in_json_and_says_no_with_exit_code_1() {
         ("--power nan", "--power NaN: allowed are"),
         ("--power 30 --rate 60", "--latency-ms"),
         ("--power 30 --latency-ms 500 --rate -1", "--rate"),
+        ("--power 30 --latency-ms 500 --rate 0", "0.001 to"),
+        ("--power 30 --latency-ms 0 --rate 60", "0.001 to"),
         (
             "--power 30 --problem two-inference --latency-ms 5 --rate 1",
             "2 inference workloads",
@@ -269,6 +271,14 @@ fn plan_names_what_it_does_not_have() {
             "--board orin-agx --profiles synthetic:orin-agx --train lstm --margin 50",
             "0 to 20 percent",
         ),
+        (
+            "--board orin-agx --profiles synthetic:orin-agx --train lstm --strategy gmd:15",
+            "use als, rnd or exhaustive",
+        ),
+        (
+            "--board orin-agx --profiles synthetic:orin-agx --train lstm --max-profiles 0",
+            "1..",
+        ),
     ] {
         let mut command = fulcrum();
         command
@@ -285,6 +295,30 @@ fn plan_names_what_it_does_not_have() {
         );
         assert!(!out.exists());
     }
+}
+
+/// A small study of a simulated board that also writes its results to a file.
+fn study(json: &Path) -> std::process::Command {
+    let mut command = fulcrum();
+    command
+        .args([
+            "evaluate",
+            "--profiles",
+            "synthetic:orin-nx-16",
+            "--train",
+            "lstm",
+        ])
+        .args([
+            "--problem",
+            "training",
+            "--strategies",
+            "maxn",
+            "--seeds",
+            "1",
+            "--json",
+        ])
+        .arg(json);
+    command
 }
 
 #[test]
@@ -345,7 +379,9 @@ fn a_lost_board_leaves_a_plan_and_a_resumed_search_pays_the_rest() {
                 faults,
             ])
             .args(more);
-        Answer::of(&mut command).expect(0)
+        let answer = Answer::of(&mut command);
+        assert_eq!(answer.code, Some(0), "{}", answer.text());
+        answer.text()
     };
     let read = |name: &str| std::fs::read(folder.path().join(name)).unwrap();
     let journal = ["--journal", "x.journal", "--out", "x.plan"];
@@ -412,17 +448,88 @@ fn evaluate_writes_what_it_prints_and_says_what_it_cannot() {
 }
 
 #[test]
-fn a_reader_that_has_seen_enough_is_no_error() {
+fn results_that_could_not_be_kept_are_refused_before_anything_is_paid() {
+    let folder = TemporaryFolder::new();
+    let journal = folder.path().join("x.journal");
+    let long = "w".repeat(40);
+    let train = folder.path().join("grids/orin-agx/train");
+    std::fs::create_dir_all(&train).unwrap();
+    let row = "4,422400,114750000,665600000,16,9,11";
+    let grid = format!("cores,cpu_khz,gpu_hz,emc_hz,batch,time_ms,power_w\n{row}\n");
+    for name in ["short", &long] {
+        std::fs::write(train.join(format!("{name}.csv")), &grid).unwrap();
+    }
+    let _listening = std::os::unix::net::UnixListener::bind(folder.path().join("socket")).unwrap();
+    let plan = |workload: &str, out: &str| {
+        let mut command = fulcrum();
+        command.current_dir(folder.path()).arg("plan");
+        command.args([
+            "--board",
+            "orin-agx",
+            "--profiles",
+            "replay:grids",
+            "--train",
+            workload,
+        ]);
+        let files = ["--journal", "x.journal", "--out", out];
+        Answer::of(command.args(files))
+    };
+    for (workload, out, expected) in [
+        ("short", "grids", "--out grids: is a directory"),
+        ("short", "missing/x.plan", "--out missing/x.plan"),
+        ("short", "socket", "not a regular file"),
+        (&long, "x.plan", "at most 32 bytes"),
+    ] {
+        let answer = plan(workload, out);
+        assert_eq!(answer.code, Some(2), "{out}: {}", answer.text());
+        assert!(answer.stderr.contains(expected), "{out}: {}", answer.stderr);
+        assert!(!journal.exists(), "{out}: a profile was paid");
+    }
+    let _ = plan("short", "x.plan").expect(0);
+
+    let answer = Answer::of(&mut study(folder.path()));
+    assert_eq!((answer.code, answer.stdout.as_str()), (Some(2), ""));
+}
+
+#[test]
+fn a_reader_that_has_seen_enough_is_no_error_and_a_full_disk_is_one() {
     let folder = TemporaryFolder::new();
     let plan = folder.path().join("x.plan");
     let _ = synthetic_plan(&plan).expect(0);
-    let mut child = programs::fulcrum()
-        .arg("show")
-        .arg(&plan)
-        .arg("--json")
-        .stdout(std::process::Stdio::piped())
-        .spawn()
-        .unwrap();
-    drop(child.stdout.take());
-    assert_eq!(child.wait().unwrap().code(), Some(0));
+    let results = folder.path().join("results.json");
+    let with = |arguments: &str| {
+        let mut command = fulcrum();
+        command.current_dir(folder.path());
+        command.args(arguments.split(' '));
+        command
+    };
+    let planning = "plan --board orin-agx --profiles synthetic:orin-agx --train lstm \
+                    --max-profiles 5 --out y.plan";
+    let commands: [&dyn Fn() -> std::process::Command; 7] = [
+        &|| with("show x.plan --json"),
+        &|| with("select x.plan --power 40 --json"),
+        &|| with("check x.plan"),
+        &|| with("flash x.plan --to device"),
+        &|| with("report x.plan --out x.html"),
+        &|| with(planning),
+        &|| study(&results),
+    ];
+    for command in commands {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let mut closed = command();
+        let output = closed.stdout(writer).output().unwrap();
+        let answer = Answer::from(output);
+        assert_eq!(answer.code, Some(0), "{closed:?}: {}", answer.text());
+
+        let full = std::fs::File::options()
+            .write(true)
+            .open("/dev/full")
+            .unwrap();
+        let answer = Answer::from(command().stdout(full).output().unwrap());
+        assert_eq!(answer.code, Some(2), "{closed:?}: {}", answer.text());
+        assert!(answer.stderr.contains("No space left"), "{}", answer.stderr);
+    }
+    let written = std::fs::read_to_string(results).unwrap();
+    assert!(json(&written).is_object(), "{written}");
 }

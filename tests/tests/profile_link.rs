@@ -130,7 +130,7 @@ fn a_board_that_stays_away_is_lost_and_the_journal_goes_on_later() {
     server.start_again();
     let resumed = Answer::of(&mut plan(&source, folder.path(), "x.plan"));
     assert!(
-        resumed.stdout.contains("are paid already"),
+        resumed.stderr.contains("are paid already"),
         "{}",
         resumed.text()
     );

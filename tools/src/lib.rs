@@ -19,6 +19,9 @@
 //! - [`verdict`]: how a command ends;
 //! - [`wheel`]: pinned Python wheels, fetched with pip.
 
+// `println!` panics where standard output is a closed pipe or a full disk.
+#![warn(clippy::print_stdout)]
+
 pub mod board_folder;
 pub mod cache;
 pub mod cli;

@@ -1,7 +1,7 @@
 //! Reading and writing plan files on the workstation.
 
 use anyhow::{Context, anyhow};
-use fulcrum_plan::durable::{read_limited, replace_file};
+use fulcrum_plan::durable::{check_replaceable, read_limited, replace_file};
 use fulcrum_plan::wire::{self, DecodeError};
 use fulcrum_plan::{Board, PlanTable, description};
 use fulcrum_planner::boards;
@@ -54,6 +54,14 @@ pub fn read(path: &Path, boards: &[Board]) -> anyhow::Result<Result<PlanTable, D
 /// The file cannot be read, or is no good plan; the message names it.
 pub fn read_good(path: &Path, boards: &[Board]) -> anyhow::Result<PlanTable> {
     read(path, boards)?.with_context(|| path.display().to_string())
+}
+
+/// Whether a file can be written, before work whose result would be lost.
+///
+/// # Errors
+/// It cannot; the message names the option and the path.
+pub fn check_writable(option: &str, path: &Path) -> anyhow::Result<()> {
+    check_replaceable(path).with_context(|| format!("{option} {}", path.display()))
 }
 
 /// Writes a plan file, whole or not at all, and returns its length in bytes.

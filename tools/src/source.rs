@@ -50,7 +50,8 @@ impl SourceArgument {
             Self::Synthetic(name) => {
                 if board.is_some_and(|board| board != name) {
                     bail!(
-                        "--profiles synthetic:{name} is not a {}",
+                        "--profiles synthetic:{name}: simulates another board than --board {}; name the \
+                         same",
                         board.unwrap_or_default()
                     );
                 }

@@ -30,7 +30,7 @@ pub enum BuildError {
     #[error("reading the model failed")]
     Read(#[from] ReadError),
     /// A node that cannot be placed in the graph.
-    #[error("node '{node}': {source}")]
+    #[error("node '{node}'")]
     Node {
         /// Its name in the model.
         node: String,
@@ -101,7 +101,7 @@ pub enum BuildError {
 
 /// Why the files of a training step were not written; none of them is half-written.
 #[derive(Debug, thiserror::Error)]
-#[error("{}: {source}", path.display())]
+#[error("{}", path.display())]
 pub struct WriteError {
     /// The file or folder.
     pub path: PathBuf,

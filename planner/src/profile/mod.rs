@@ -190,7 +190,10 @@ pub trait Truth {
 
 /// A workload that a source does not have.
 #[derive(Debug, thiserror::Error)]
-#[error("{source_name} has no {role} workload `{name}`; it has: {}", .known.join(", "))]
+#[error(
+    "{source_name} has no {role} workload `{name}`; it has: {}",
+    if .known.is_empty() { "none".to_owned() } else { .known.join(", ") }
+)]
 pub struct UnknownWorkload {
     /// Asked for.
     pub name: String,

@@ -22,6 +22,7 @@ use fulcrum_planner::space::Grid;
 use serde_json::Value;
 use std::ffi::{OsStr, OsString};
 use std::fs;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 const BOARD: &str = "orin-agx";
@@ -111,34 +112,41 @@ impl Drop for Device {
 /// # Errors
 /// Something cannot be fetched, built or started; the message says what and how to help.
 pub fn run(arguments: &Arguments) -> anyhow::Result<Verdict> {
-    println!("[1/4] engine and data");
+    let mut out = io::stdout().lock();
+    writeln!(out, "[1/4] engine and data")?;
     let library = match &arguments.onnxruntime {
         Some(path) => path.clone(),
         None => engine_install::install()?,
     };
     let digits = digits::install()?;
-    println!("      ONNX Runtime: {}", library.display());
-    println!("      digits: {}", digits.train.display());
+    writeln!(out, "      ONNX Runtime: {}", library.display())?;
+    writeln!(out, "      digits: {}", digits.train.display())?;
     let program = fulcrumd::find(arguments.fulcrumd.as_deref())?;
 
     let device = Device::create(arguments.keep.as_deref())?;
-    plan_and_flash(arguments, &device)?;
+    plan_and_flash(&mut out, arguments, &device)?;
 
-    println!(
+    writeln!(
+        out,
         "[4/4] fulcrumd: {} W, {} ms, {} requests/s, {} s on this machine",
         arguments.power, arguments.latency_ms, arguments.rate, arguments.seconds
-    );
+    )?;
     let (started, summary) = serve(arguments, &device, &program, &library, &digits)?;
-    print_promise(&started);
-    print_measured(arguments, &summary);
-    Ok(judge(&summary))
+    write_promise(&mut out, &started)?;
+    write_measured(&mut out, arguments, &summary)?;
+    Ok(judge(&mut out, &summary)?)
 }
 
-fn plan_and_flash(arguments: &Arguments, device: &Device) -> anyhow::Result<()> {
-    println!(
+fn plan_and_flash(
+    out: &mut impl Write,
+    arguments: &Arguments,
+    device: &Device,
+) -> anyhow::Result<()> {
+    writeln!(
+        out,
         "[2/4] plan: a simulated {BOARD}, als, {PROFILES} profiles, seed {}",
         arguments.seed
-    );
+    )?;
     let board = plan_file::board(BOARD)?;
     let mut source = Synthetic::new(&board, arguments.seed);
     let request = PlanRequest {
@@ -156,18 +164,19 @@ fn plan_and_flash(arguments: &Arguments, device: &Device) -> anyhow::Result<()> 
         margin: Margin::default(),
     };
     let (table, report) = plan::search(&mut source, &request)?;
-    plan::print_report(&table, &report);
-    print!("{}", show::table(&table));
+    plan::write_report(out, &table, &report)?;
+    write!(out, "{}", show::table(&table))?;
 
     let path = device.path("demo.plan");
     let length = plan_file::write(&path, &table, &board)?;
     let store = Store::new(&device.path("plans"));
     let bytes = plan_file::read_bytes(&path)?;
     store.flash(&bytes, std::slice::from_ref(&board))?;
-    println!(
+    writeln!(
+        out,
         "[3/4] flash: {length} bytes to {}",
         device.path("plans").display()
-    );
+    )?;
 
     let sysfs = device.path("board");
     // The simulated board has the 13 GPU clocks of JetPack 5.0 firmware.
@@ -234,32 +243,44 @@ fn number(event: &Value, path: &str) -> f64 {
     found.as_f64().unwrap_or(f64::NAN)
 }
 
-fn print_promise(started: &Value) {
+fn write_promise(out: &mut impl Write, started: &Value) -> io::Result<()> {
     let mode = &started["mode"];
-    println!("\nPROMISED by the plan, for the simulated {BOARD}");
-    println!(
+    writeln!(out, "\nPROMISED by the plan, for the simulated {BOARD}")?;
+    writeln!(
+        out,
         "  mode       {} cores, CPU {} MHz, GPU {} MHz, EMC {} MHz",
         mode["cores"],
         number(mode, "cpu_khz") / 1e3,
         number(mode, "gpu_khz") / 1e3,
         number(mode, "emc_khz") / 1e3
-    );
-    println!("  power      {:.2} W", number(started, "power_mw") / 1e3);
-    println!("  batch      {} requests", started["batch"]);
-    println!(
+    )?;
+    writeln!(
+        out,
+        "  power      {:.2} W",
+        number(started, "power_mw") / 1e3
+    )?;
+    writeln!(out, "  batch      {} requests", started["batch"])?;
+    writeln!(
+        out,
         "  latency    {:.1} ms peak",
         number(started, "latency_us") / 1e3
-    );
-    println!(
+    )?;
+    writeln!(
+        out,
         "  training   {} steps per window, {:.2} per second",
         started["k"],
         number(started, "train_per_s")
-    );
+    )?;
+    Ok(())
 }
 
-fn print_measured(arguments: &Arguments, summary: &Value) {
-    println!("\nMEASURED on this machine, with the digits model on its CPU");
-    println!(
+fn write_measured(out: &mut impl Write, arguments: &Arguments, summary: &Value) -> io::Result<()> {
+    writeln!(
+        out,
+        "\nMEASURED on this machine, with the digits model on its CPU"
+    )?;
+    writeln!(
+        out,
         "  latency    p50 {:.2} ms, p99 {:.2} ms, budget {} ms; {} of {} requests late, {} rejected",
         number(summary, "latency_us.p50") / 1e3,
         number(summary, "latency_us.p99") / 1e3,
@@ -267,38 +288,42 @@ fn print_measured(arguments: &Arguments, summary: &Value) {
         summary["late"],
         summary["served"],
         summary["rejected"]
-    );
-    println!(
+    )?;
+    writeln!(
+        out,
         "  training   {:.1} steps per window, {:.1} per second",
         number(summary, "steps_per_window"),
         number(summary, "train_per_s")
-    );
-    println!(
+    )?;
+    writeln!(
+        out,
         "  loss       {:.4} before, {:.4} after {} steps",
         number(summary, "loss_first"),
         number(summary, "loss_last"),
         summary["steps"]
-    );
-    println!(
+    )?;
+    writeln!(
+        out,
         "  accuracy   {:.4} before, {:.4} after, on held-out digits",
         number(summary, "accuracy_before"),
         number(summary, "accuracy_after")
-    );
-    println!(
+    )?;
+    writeln!(
+        out,
         "  Rust allocations in the loop: {}",
         summary["allocations_in_loop"]
-    );
+    )?;
     let restored = if summary["restored"] == true {
         "put back"
     } else {
         "NOT put back"
     };
-    println!("  the board's clocks were {restored}");
+    writeln!(out, "  the board's clocks were {restored}")
 }
 
 /// The demo is good if what it shows is: every claim is checked, except those about this machine's
 /// speed.
-fn judge(summary: &Value) -> Verdict {
+fn judge(out: &mut impl Write, summary: &Value) -> io::Result<Verdict> {
     let claims = [
         ("requests were served", number(summary, "served") > 0.0),
         (
@@ -313,8 +338,8 @@ fn judge(summary: &Value) -> Verdict {
     ];
     let mut verdict = Verdict::Done;
     for (claim, _) in claims.iter().filter(|(_, holds)| !holds) {
-        println!("NOT SO: {claim}");
+        writeln!(out, "NOT SO: {claim}")?;
         verdict = Verdict::No;
     }
-    verdict
+    Ok(verdict)
 }

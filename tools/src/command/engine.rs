@@ -3,6 +3,7 @@
 use crate::engine_install;
 use crate::verdict::Verdict;
 use clap::Subcommand;
+use std::io::{self, Write};
 
 /// Options of `fulcrum engine`.
 #[derive(Debug, clap::Args)]
@@ -25,11 +26,12 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<Verdict> {
     match arguments.action {
         Action::Install => {
             let library = engine_install::install()?;
-            println!(
+            writeln!(
+                io::stdout(),
                 "ONNX Runtime {}: {}",
                 engine_install::VERSION,
                 library.display()
-            );
+            )?;
         }
     }
     Ok(Verdict::Done)

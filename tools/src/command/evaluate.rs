@@ -16,6 +16,7 @@ use fulcrum_planner::profile::replay::Replay;
 use fulcrum_planner::profile::synthetic::Synthetic;
 use fulcrum_planner::search::Strategy;
 use fulcrum_planner::space::Grid;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 /// Options of `fulcrum evaluate`.
@@ -172,9 +173,15 @@ fn study(arguments: &Arguments, request: &StudyRequest) -> anyhow::Result<Study>
 /// An unknown source, workload, problem or strategy, or a file that cannot be written.
 pub fn run(arguments: &Arguments) -> anyhow::Result<Verdict> {
     let request = arguments.request()?;
+    for (option, path) in [
+        ("--json", &arguments.json),
+        ("--markdown", &arguments.markdown),
+    ] {
+        if let Some(path) = path {
+            plan_file::check_writable(option, path)?;
+        }
+    }
     let study = study(arguments, &request)?;
-    println!("{}", study.heading());
-    print!("{}{}", table(&study), switching(&study));
     if let Some(path) = &arguments.json {
         let json = serde_json::to_vec_pretty(&study)?;
         replace_file(path, &json).with_context(|| format!("--json {}", path.display()))?;
@@ -183,5 +190,9 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<Verdict> {
         replace_file(path, study.to_markdown().as_bytes())
             .with_context(|| format!("--markdown {}", path.display()))?;
     }
+    // The files first: who reads the table may have seen enough of it.
+    let mut out = io::stdout().lock();
+    writeln!(out, "{}", study.heading())?;
+    write!(out, "{}{}", table(&study), switching(&study))?;
     Ok(Verdict::Done)
 }

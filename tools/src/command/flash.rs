@@ -6,6 +6,7 @@ use crate::target::{Outcome, Reach, Target};
 use crate::verdict::Verdict;
 use anyhow::{Context, bail};
 use fulcrum_plan::{Board, wire};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 /// Options of `fulcrum flash`.
@@ -63,15 +64,19 @@ fn one(
     bytes: &[u8],
     boards: &[Board],
 ) -> anyhow::Result<Verdict> {
+    let mut out = io::stdout().lock();
     match target.flash(bytes, boards, &arguments.reach) {
-        Outcome::Switched(slot) => println!(
+        Outcome::Switched(slot) => writeln!(
+            out,
             "{target}: slot {slot} holds {} ({} bytes), on trial until fulcrumd started well with it",
             arguments.plan.display(),
             bytes.len()
-        ),
-        Outcome::Already(slot) => println!("{target}: slot {slot} holds these very bytes already"),
+        )?,
+        Outcome::Already(slot) => {
+            writeln!(out, "{target}: slot {slot} holds these very bytes already")?
+        }
         Outcome::Refused(reason) => {
-            println!("{target}: refused: {reason:#}");
+            writeln!(out, "{target}: refused: {reason:#}")?;
             return Ok(Verdict::No);
         }
         Outcome::Unreachable(reason) => return Err(reason.context(format!("--to {target}"))),
@@ -82,7 +87,7 @@ fn one(
 fn many(arguments: &Arguments, inventory: &Path, cargo: Cargo<'_>) -> anyhow::Result<Verdict> {
     let hosts = fleet::read(inventory)?;
     let outcomes = fleet::flash(&hosts, cargo, &arguments.reach, arguments.parallel.into());
-    print!("{}", fleet::table(&hosts, &outcomes));
+    write!(io::stdout(), "{}", fleet::table(&hosts, &outcomes))?;
     let count = |is: fn(&Outcome) -> bool| outcomes.iter().filter(|outcome| is(outcome)).count();
     let unreachable = count(|outcome| matches!(outcome, Outcome::Unreachable(_)));
     if unreachable > 0 {

@@ -15,6 +15,7 @@ use fulcrum_planner::profile::faults::{Faults, Unreliable};
 use fulcrum_planner::profile::journal::Journaled;
 use fulcrum_planner::search::Strategy;
 use fulcrum_planner::space::Grid;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 /// Options of `fulcrum plan`.
@@ -38,10 +39,15 @@ pub struct Arguments {
     strategy: Strategy,
     /// Most profiles to pay: runs of one mode, workload and batch size [default for als: 50 for
     /// training, 95 for each inference workload]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(u32).range(1..))]
     max_profiles: Option<u32>,
     /// Seed of everything random
-    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 1,
+        allow_negative_numbers = true
+    )]
     seed: u64,
     /// Candidate modes: the 441-mode subset, or all
     #[arg(long, value_name = "441|all", default_value = "441")]
@@ -140,34 +146,53 @@ fn search_journaled(
     let mut journaled = Journaled::open(source, path, &header).context("--journal")?;
     let known = journaled.profiles_left();
     if known > 0 {
-        println!(
+        progress::say(&format!(
             "resuming: {known} profiles of {} are paid already",
             path.display()
-        );
+        ));
     }
     search(&mut journaled, request)
 }
 
 /// Says what a search spent and found.
-pub fn print_report(table: &PlanTable, report: &SearchReport) {
-    println!(
-        "{} profiles in {} of {} candidate modes; {} modes are worth keeping",
+///
+/// # Errors
+/// Whatever writing to `out` gives.
+pub fn write_report(
+    out: &mut impl Write,
+    table: &PlanTable,
+    report: &SearchReport,
+) -> io::Result<()> {
+    writeln!(
+        out,
+        "{} profiles in {} of {} candidate modes; {} worth keeping",
         report.profiles,
         report.modes,
         report.candidates,
-        table.rows.len()
-    );
+        match table.rows.len() {
+            1 => "1 mode is".to_owned(),
+            rows => format!("{rows} modes are"),
+        }
+    )?;
     for discarded in &report.discarded {
-        println!("not trusted ({:?}): {}", discarded.fault, discarded.run);
+        writeln!(
+            out,
+            "not trusted ({:?}): {}",
+            discarded.fault, discarded.run
+        )?;
     }
     match (&report.ending, report.limit) {
         (Ending::Lost(reason), _) => {
-            println!("the board was lost ({reason}): the plan holds what was measured before");
+            writeln!(
+                out,
+                "the board was lost ({reason}): the plan holds what was measured before"
+            )?;
         }
-        (Ending::Finished, Some(limit)) if report.profiles < limit => println!(
+        (Ending::Finished, Some(limit)) if report.profiles < limit => writeln!(
+            out,
             "ended early, no gain was left: {} profiles unspent",
             limit.saturating_sub(report.profiles)
-        ),
+        )?,
         _ => {}
     }
     let powers = table
@@ -177,14 +202,16 @@ pub fn print_report(table: &PlanTable, report: &SearchReport) {
         .map(|c| c.power_mw.0);
     if let (Some(low), Some(high)) = (powers.clone().min(), powers.max()) {
         let gpu = table.rows.iter().map(|row| row.mode.gpu_khz.0);
-        println!(
+        writeln!(
+            out,
             "from {:.1} W to {:.1} W, GPU {} to {} MHz",
             f64::from(low) / 1e3,
             f64::from(high) / 1e3,
             mhz(gpu.clone().min().unwrap_or(0)),
             mhz(gpu.max().unwrap_or(0))
-        );
+        )?;
     }
+    Ok(())
 }
 
 /// Runs the command.
@@ -193,16 +220,26 @@ pub fn print_report(table: &PlanTable, report: &SearchReport) {
 /// An unknown board, source or workload; a journal or a plan that cannot be written.
 pub fn run(arguments: &Arguments) -> anyhow::Result<Verdict> {
     let board = plan_file::board(&arguments.board)?;
+    if arguments.strategy.kind.is_for_one_demand() {
+        bail!(
+            "--strategy {}: it searches for one power, latency and rate, and a plan answers all of \
+             them; use als, rnd or exhaustive, or compare it with `fulcrum evaluate`",
+            arguments.strategy.kind.name()
+        );
+    }
+    plan_file::check_writable("--out", &arguments.out)?;
     let source = arguments.source(board.name.as_str())?;
     let prior = Prior::read(&arguments.prior, board.name.as_str()).context("--prior")?;
     let request = arguments.request(prior);
     let (table, report) = search_journaled(source, &request, arguments.journal.as_deref())?;
     let length = plan_file::write(&arguments.out, &table, &board)?;
-    print_report(&table, &report);
-    println!(
+    let mut out = io::stdout().lock();
+    write_report(&mut out, &table, &report)?;
+    writeln!(
+        out,
         "{}: {length} bytes (seed {})",
         arguments.out.display(),
         arguments.seed
-    );
+    )?;
     Ok(Verdict::Done)
 }

@@ -11,6 +11,7 @@ use fulcrum_plan::durable::replace_file;
 use fulcrum_plan::units::{MicroSec, MilliRps};
 use fulcrum_plan::{Board, PlanTable};
 use fulcrum_planner::profile::journal::{self, Header, Record};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 /// Options of `fulcrum report`.
@@ -130,10 +131,11 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<Verdict> {
     let page = page(&subjects, &wishes);
     replace_file(&arguments.out, page.as_bytes())
         .with_context(|| format!("--out {}", arguments.out.display()))?;
-    println!(
+    writeln!(
+        io::stdout(),
         "{}: {} kB",
         arguments.out.display(),
         page.len().div_ceil(1000)
-    );
+    )?;
     Ok(Verdict::Done)
 }

@@ -88,7 +88,7 @@ impl DemandArguments {
             quantity(
                 "--latency-ms",
                 latency_ms,
-                MicroSec::budget_ms,
+                |ms| MicroSec::budget_ms(ms).filter(|latency_us| latency_us.0 > 0),
                 "0.001 to 4000000 ms",
             )
         });
@@ -96,7 +96,7 @@ impl DemandArguments {
             quantity(
                 "--rate",
                 rate,
-                MilliRps::per_second,
+                |per_s| MilliRps::per_second(per_s).filter(|milli| milli.0 > 0),
                 "0.001 to 4000000 requests per second",
             )
         });
@@ -268,7 +268,11 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<Verdict> {
         let json = solution
             .as_ref()
             .map(|found| solution_json(problem, &demand, found));
-        println!("{}", serde_json::to_string(&AnswerJson { solution: json })?);
+        writeln!(
+            out,
+            "{}",
+            serde_json::to_string(&AnswerJson { solution: json })?
+        )?;
     } else if let Some(found) = &solution {
         write_solution(&mut out, &plan, problem, &demand, found)?;
     } else {

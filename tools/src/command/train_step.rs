@@ -4,6 +4,7 @@ use crate::verdict::Verdict;
 use anyhow::Context;
 use fulcrum_training::{Layout, Loss, Model, Optimizer, Options, train_step};
 use regex::Regex;
+use std::io::{self, Write};
 use std::path::PathBuf;
 
 /// Options of `fulcrum train-step`.
@@ -116,19 +117,21 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<Verdict> {
         .clone()
         .unwrap_or_else(|| path.with_extension("train.onnx"));
     let files = step.write(&out)?;
-    println!(
+    let mut out = io::stdout().lock();
+    writeln!(
+        out,
         "{} parameters in {} tensors are trained; {} numbers of state",
         step.parameters.initial().len(),
         step.parameters.entries().len(),
         step.state.initial().len()
-    );
+    )?;
     for (what, file) in [
         ("training step", &files.step),
         ("inference", &files.inference),
         ("first parameters", &files.params),
         ("manifest", &files.manifest),
     ] {
-        println!("{what:<17} {}", file.display());
+        writeln!(out, "{what:<17} {}", file.display())?;
     }
     Ok(Verdict::Done)
 }

@@ -21,7 +21,7 @@ pub const OPSETS: std::ops::RangeInclusive<i64> = 13..=22;
 #[non_exhaustive]
 pub enum ReadError {
     /// The file, or a file with its initializers, cannot be read.
-    #[error("{}: {source}", path.display())]
+    #[error("{}", path.display())]
     Io {
         /// The file.
         path: PathBuf,
@@ -29,7 +29,7 @@ pub enum ReadError {
         source: std::io::Error,
     },
     /// Not a protobuf message of ONNX.
-    #[error("not an ONNX model: {0}; is it a file that `torch.onnx.export` or `onnx.save` wrote?")]
+    #[error("not an ONNX model; is it a file that `torch.onnx.export` or `onnx.save` wrote?")]
     Protobuf(#[from] prost::DecodeError),
     /// The model has no graph.
     #[error("the model has no graph")]

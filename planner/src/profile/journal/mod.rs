@@ -45,7 +45,7 @@ pub struct Record {
 #[non_exhaustive]
 pub enum JournalError {
     /// Reading, writing, or locking failed.
-    #[error("journal {}: {source}", .path.display())]
+    #[error("journal {}", .path.display())]
     Io {
         /// The file.
         path: PathBuf,

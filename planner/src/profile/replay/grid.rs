@@ -41,7 +41,7 @@ pub(super) struct Grid {
 #[non_exhaustive]
 pub enum GridError {
     /// It cannot be read, or a line is no CSV.
-    #[error("{}: {source}", .path.display())]
+    #[error("{}", .path.display())]
     Csv {
         /// The file.
         path: PathBuf,
@@ -50,7 +50,10 @@ pub enum GridError {
         source: csv::Error,
     },
     /// A column is missing from the header.
-    #[error("{}: line 1: no column `{column}`; found: {}", .path.display(), .found.join(", "))]
+    #[error(
+        "{}: line 1: no column `{column}`; found: {}",
+        .path.display(), listed(.found)
+    )]
     Column {
         /// The file.
         path: PathBuf,
@@ -89,6 +92,14 @@ pub enum GridError {
         /// The file.
         path: PathBuf,
     },
+}
+
+/// Columns of a header.
+fn listed(columns: &[String]) -> String {
+    match columns {
+        [] => "nothing, the file is empty".to_owned(),
+        columns => columns.join(", "),
+    }
 }
 
 impl Grid {
@@ -367,7 +378,11 @@ mod tests {
             ("twice", vec![HEADER, row, row], "twice"),
             ("empty", vec![HEADER], "no rows"),
         ] {
-            let message = read(test, &lines).unwrap_err().to_string();
+            let error = read(test, &lines).unwrap_err();
+            let message = match std::error::Error::source(&error) {
+                Some(source) => format!("{error}: {source}"),
+                None => error.to_string(),
+            };
             assert!(message.contains(expected), "{test}: {message}");
             assert!(
                 message.contains(&format!("{test}.csv")),

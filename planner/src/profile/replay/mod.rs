@@ -40,7 +40,7 @@ pub struct Replay {
 #[non_exhaustive]
 pub enum ReplayError {
     /// The folder cannot be read.
-    #[error("{}: {source}", .path.display())]
+    #[error("{}", .path.display())]
     Folder {
         /// The folder.
         path: PathBuf,
