@@ -65,12 +65,12 @@ impl Estimate {
 
     /// Works the tail out anew, with the pauses that show in other work and in late wake-ups.
     pub(super) fn reckon(&mut self, other: &Self, waits: &Spread) {
-        let share = if self.spread.samples() < SAMPLES_LEAST {
-            TAIL_SHARE_UNKNOWN
+        let slack_ns = if self.spread.samples() < SAMPLES_LEAST {
+            self.mean_ns / TAIL_SHARE_UNKNOWN
         } else {
-            TAIL_SHARE
+            self.mean_ns / TAIL_SHARE
         };
-        let least_ns = self.mean_ns.saturating_add(self.mean_ns / share);
+        let least_ns = self.mean_ns.saturating_add(slack_ns);
         let elsewhere = [(&other.spread, other.mean_ns), (waits, 0)];
         let tail_ns = self.spread.tail_ns(self.mean_ns, &elsewhere);
         self.tail_ns = tail_ns.max(least_ns);
