@@ -8,7 +8,7 @@ use fulcrum_plan::link::{
 };
 use fulcrum_plan::table::Provenance;
 use fulcrum_plan::units::{MicroSec, MilliWatt};
-use fulcrum_plan::{Board, Cell, PlanTable, PowerMode, Row, Workload, wire};
+use fulcrum_plan::{Board, Cell, GpuMasks, PlanTable, PowerMode, Row, Workload, wire};
 use fulcrum_runtime::board::shipped;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
@@ -80,6 +80,11 @@ fn plan(board: &Board, train: Option<Workload>, infer: &[Workload]) -> PlanTable
             seed: 7,
             profiles: 50,
             inputs_crc: 0x1234_5678,
+            gpu_masks: GpuMasks {
+                tpc: Some(240),
+                fbp: Some(2),
+                gpc: None,
+            },
         },
         train,
         infer: infer.iter().cloned().collect(),
@@ -160,6 +165,11 @@ fn messages(seeds: &Seeds) -> io::Result<()> {
         gpu_khz: board.gpu_khz.first().cloned().unwrap_or_default(),
         emc_khz: board.emc_khz.clone(),
         counts_over_current: true,
+        gpu_masks: GpuMasks {
+                tpc: Some(240),
+                fbp: Some(2),
+                gpc: None,
+            },
         offers: [Offer {
             role: Role::Infer,
             workload: workload("mobilenetv3", &[1, 4]),

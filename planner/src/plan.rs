@@ -15,7 +15,7 @@ use crate::workload::{Role, Task, TaskError, Workload};
 use crc::{CRC_32_ISO_HDLC, Crc};
 use fulcrum_plan::problem::Demand;
 use fulcrum_plan::table::Provenance;
-use fulcrum_plan::{Board, PlanTable, PowerMode, check, table};
+use fulcrum_plan::{Board, GpuMasks, PlanTable, PowerMode, check, table};
 
 /// What to plan.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -165,6 +165,7 @@ pub fn make(
         true => request.max_profiles.map(|most| most as usize),
         false => limit,
     };
+    let gpu_masks = source.gpu_masks();
     let goal = request.demand.map(|demand| Goal {
         problem: offer::main_problem(&task),
         demand,
@@ -201,7 +202,7 @@ pub fn make(
             reason: report.ending.to_string(),
         });
     }
-    let table = assemble(board, &task, &modes, &pool, request, profiles)?;
+    let table = assemble(board, &task, &modes, &pool, request, profiles, gpu_masks)?;
     check::check(&table, board).map_err(PlanError::Check)?;
     Ok((table, report))
 }
@@ -322,6 +323,7 @@ fn assemble(
     pool: &Pool,
     request: &PlanRequest,
     profiles: usize,
+    gpu_masks: GpuMasks,
 ) -> Result<PlanTable, PlanError> {
     let of = |role: Role| task.workloads().iter().filter(move |w| w.role == role);
     Ok(PlanTable {
@@ -331,6 +333,7 @@ fn assemble(
             seed: request.seed,
             profiles: u32::try_from(profiles).unwrap_or(u32::MAX),
             inputs_crc: inputs_crc(modes, pool),
+            gpu_masks,
         },
         train: of(Role::Train).next().map(workload).transpose()?,
         infer: of(Role::Infer).map(workload).collect::<Result<_, _>>()?,

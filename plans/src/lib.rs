@@ -5,7 +5,8 @@
 //! agree on:
 //!
 //! - [`units`]: integers with their unit in the type (kHz, mW, µs, thousandths of a request per second);
-//! - [`mode`] and [`board`]: what a power mode is, and which clocks a board has;
+//! - [`mode`], [`board`] and [`masks`]: what a power mode is, which clocks a board has, which parts of its GPU
+//!   are off;
 //! - [`table`]: the plan in memory, with a fixed capacity for everything;
 //! - [`check`]: one named rule per invariant of a plan;
 //! - [`wire`]: the bytes (frame, postcard payload, CRC-32), see `docs/plan-format.md`;
@@ -46,6 +47,7 @@ pub mod description;
 #[cfg(feature = "std")]
 pub mod durable;
 pub mod link;
+pub mod masks;
 pub mod mode;
 pub mod problem;
 pub mod select;
@@ -56,5 +58,6 @@ pub mod units;
 pub mod wire;
 
 pub use board::Board;
+pub use masks::GpuMasks;
 pub use mode::PowerMode;
 pub use table::{Cell, PlanTable, Row, Workload};

@@ -4,6 +4,7 @@
 //! advance. What each limit means, and what happens beyond it, is in `docs/plan-format.md`.
 
 use crate::board;
+use crate::masks::GpuMasks;
 use crate::mode::PowerMode;
 use crate::units::{MicroSec, MilliWatt};
 use heapless::{String, Vec};
@@ -102,6 +103,8 @@ pub struct Provenance {
     /// CRC-32 of the measurements that went in (see `fulcrum_planner::profile`), to tell two plans
     /// of the same name apart.
     pub inputs_crc: u32,
+    /// Masks of the GPU that was measured; not known of measured grids and simulated boards.
+    pub gpu_masks: GpuMasks,
 }
 
 /// A plan.

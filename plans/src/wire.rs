@@ -33,7 +33,7 @@ pub const MAGIC: [u8; 4] = *b"FPLN";
 /// Version that this build writes and reads.
 pub const VERSION: u16 = 1;
 /// Changes whenever `Payload` changes: a payload of another shape must not be read as this one.
-pub const SCHEMA_KEY: u64 = 0x4650_4c4e_0001_0001;
+pub const SCHEMA_KEY: u64 = 0x4650_4c4e_0001_0002;
 /// Longest plan in bytes; nothing longer is read from a disk or a link.
 pub const LEN_MAX: usize = 64 * 1024;
 

@@ -45,6 +45,11 @@ fn worked_example() -> PlanTable {
             seed: 7,
             profiles: 5,
             inputs_crc: 0x1234_5678,
+            gpu_masks: fulcrum_plan::GpuMasks {
+                tpc: Some(240),
+                fbp: Some(2),
+                gpc: None,
+            },
         },
         train: Some(sample::workload("resnet18", &[16])),
         infer: [sample::workload("mobilenetv3", &[1, 32])]

@@ -1,6 +1,5 @@
 //! The link: every message comes through, damage and garbage never do.
 
-use fulcrum_plan::PowerMode;
 use fulcrum_plan::board::{Clocks, Name};
 use fulcrum_plan::link::frame::{CONTENT_LEN_MAX, decode};
 use fulcrum_plan::link::message::{OFFERS_MAX, TEXT_LEN_MAX};
@@ -10,6 +9,7 @@ use fulcrum_plan::link::{
 };
 use fulcrum_plan::table::Workload;
 use fulcrum_plan::units::{Khz, MicroSec, MilliWatt};
+use fulcrum_plan::{GpuMasks, PowerMode};
 use proptest::prelude::*;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -62,6 +62,7 @@ fn hello() -> Response {
         gpu_khz: [Khz(930_750)].into_iter().collect(),
         emc_khz: [Khz(2_133_000)].into_iter().collect(),
         counts_over_current: true,
+        gpu_masks: GpuMasks::default(),
         offers: [Offer {
             role: Role::Train,
             workload: Workload {
@@ -223,6 +224,11 @@ fn the_largest_message_fits() {
         gpu_khz: clocks.clone(),
         emc_khz: clocks,
         counts_over_current: true,
+        gpu_masks: GpuMasks {
+            tpc: Some(u32::MAX),
+            fbp: Some(u32::MAX),
+            gpc: Some(u32::MAX),
+        },
         offers: vec![offer; OFFERS_MAX].into_iter().collect(),
     });
     let frame = frame(&largest);

@@ -12,6 +12,7 @@ pub(crate) use profile::Profile;
 use crate::Failure;
 use fulcrum_plan::units::{MicroSec, MilliRps, MilliWatt};
 use fulcrum_runtime::arrivals::Process;
+use fulcrum_runtime::board::power::RailNames;
 use fulcrum_runtime::checkpoint::Every;
 use fulcrum_runtime::schedule::Overload;
 use std::ffi::OsString;
@@ -28,7 +29,7 @@ Usage:
   fulcrumd profile [--train NAME=STEP.onnx]... [--infer NAME=MODEL.onnx[:BATCH,...]]... --data FILE [options]
   fulcrumd accept [--plan-dir DIR] [--sysfs-root DIR] [--board NAME]
   fulcrumd restore [--sysfs-root DIR] [--state-dir DIR]
-  fulcrumd doctor [--json] [--sysfs-root DIR] [--state-dir DIR] [--onnxruntime PATH]
+  fulcrumd doctor [--json] [--sysfs-root DIR] [--state-dir DIR] [--power-rails A,B,...] [--onnxruntime PATH]
   fulcrumd capture --to DIR [--sysfs-root DIR]
   fulcrumd version
 
@@ -55,6 +56,8 @@ run: select the plan's best mode for the budgets, apply it, and work until stopp
   --sysfs-root DIR       root of the board's files (default /)
   --state-dir DIR        folder for the record of the original clocks (default run/fulcrum below the root)
   --board NAME           refuse to run on any other board
+  --power-rails A,B,...  rails whose sum is the board's power (default: those of docs/boards.md)
+  --other-masks NAME     refuse or warn (default refuse): a GPU whose power-gating masks are not the plan's
   --onnxruntime PATH     ONNX Runtime library
   --json                 events as JSON, one object per line, on standard output
 
@@ -65,7 +68,7 @@ profile: measure what `fulcrum plan --profiles exec:COMMAND` asks for, over stan
   --data FILE            labelled samples that the minibatches are made of
   --minibatches N        minibatches per profile, 5 to 10000 (default 40)
   --idle-s S             end after so long without a request, 1 to 86400 (default 600)
-  and --intra-op-threads, --onnxruntime, --sysfs-root, --state-dir, --board as above
+  and --intra-op-threads, --onnxruntime, --sysfs-root, --state-dir, --board, --power-rails as above
 
 accept: take a plan from standard input, verify it, flash it (what `fulcrum flash --to ssh:...` starts)
   --plan-dir DIR         where to (default /var/lib/fulcrum/plans)
@@ -134,6 +137,8 @@ pub(crate) struct BoardOptions {
     pub(crate) state_dir: Option<PathBuf>,
     /// `--board`.
     pub(crate) name: Option<String>,
+    /// `--power-rails`.
+    pub(crate) power_rails: Option<RailNames>,
 }
 
 impl BoardOptions {
@@ -149,6 +154,16 @@ impl BoardOptions {
             _ => Ok(()),
         }
     }
+}
+
+/// What to do on a GPU whose power-gating masks are not those of the plan.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum OtherMasks {
+    /// Not run: times and powers of the plan are those of another GPU.
+    #[default]
+    Refuse,
+    /// Run, and say so.
+    Warn,
 }
 
 /// Options of `fulcrumd accept`.
@@ -208,6 +223,8 @@ pub(crate) struct Run {
     pub(crate) onnxruntime: Option<PathBuf>,
     /// `--json`.
     pub(crate) json: bool,
+    /// `--other-masks`.
+    pub(crate) other_masks: OtherMasks,
     /// The board.
     pub(crate) board: BoardOptions,
 }
@@ -323,7 +340,7 @@ impl Given {
     }
 }
 
-const RUN_OPTIONS: [&str; 23] = [
+const RUN_OPTIONS: [&str; 25] = [
     "--plan",
     "--plan-dir",
     "--power",
@@ -345,6 +362,8 @@ const RUN_OPTIONS: [&str; 23] = [
     "--sysfs-root",
     "--state-dir",
     "--board",
+    "--power-rails",
+    "--other-masks",
     "--onnxruntime",
     "--json",
 ];
@@ -413,7 +432,30 @@ fn board(given: &Given) -> Result<BoardOptions, UsageError> {
         name: given.parsed("--board", "a board's name, such as orin-agx", |text| {
             (!text.is_empty()).then(|| text.to_owned())
         })?,
+        power_rails: given.parsed(
+            "--power-rails",
+            "names of rails, joined by commas, each once and at most 6, as `fulcrumd doctor` lists them",
+            rails,
+        )?,
     })
+}
+
+fn rails(list: &str) -> Option<RailNames> {
+    let mut rails = RailNames::new();
+    for name in list.split(',') {
+        let is_new = !name.is_empty() && rails.iter().all(|rail| rail != name);
+        let name = is_new.then(|| name.try_into().ok())??;
+        rails.push(name).ok()?;
+    }
+    Some(rails)
+}
+
+fn other_masks(name: &str) -> Option<OtherMasks> {
+    match name {
+        "refuse" => Some(OtherMasks::Refuse),
+        "warn" => Some(OtherMasks::Warn),
+        _ => None,
+    }
 }
 
 fn run(given: &Given) -> Result<Run, UsageError> {
@@ -458,6 +500,9 @@ fn run(given: &Given) -> Result<Run, UsageError> {
             .map(Duration::from_secs_f64),
         onnxruntime: given.path("--onnxruntime"),
         json: given.has("--json"),
+        other_masks: given
+            .parsed("--other-masks", "refuse or warn", other_masks)?
+            .unwrap_or_default(),
         board: board(given)?,
     };
     if given.has("--checkpoint-every") && options.checkpoint.is_none() {
@@ -540,7 +585,8 @@ mod tests {
         let run = run_of(
             "run --plan-dir d --power 30 --latency-ms=500 --rate 60 --infer m.onnx --train s.onnx \
              --data r.bin --lr 0.1 --intra-op-threads 2 --arrivals poisson --seed 9 --duration-s 1.5 \
-             --sysfs-root /tree --overload drop-late --json",
+             --sysfs-root /tree --overload drop-late --json --other-masks warn \
+             --power-rails VDD_GPU_SOC,VDD_CPU_CV",
         );
         assert_eq!(run.plan, PlanSource::Folder("d".into()));
         assert_eq!(run.power_mw, MilliWatt(30_000));
@@ -552,12 +598,19 @@ mod tests {
         assert_eq!(run.duration, Some(Duration::from_millis(1500)));
         assert_eq!((run.seed, run.intra_op_threads, run.json), (9, 2, true));
         assert_eq!(run.board.sysfs_root, PathBuf::from("/tree"));
+        assert_eq!(run.other_masks, OtherMasks::Warn);
+        assert_eq!(
+            run.board.power_rails.unwrap(),
+            ["VDD_GPU_SOC", "VDD_CPU_CV"]
+        );
     }
 
     #[test]
     fn defaults_are_those_of_the_help() {
         let run = run_of("run --plan x.plan --power 30");
         assert_eq!(run.board.sysfs_root, PathBuf::from("/"));
+        assert_eq!(run.board.power_rails, None);
+        assert_eq!(run.other_masks, OtherMasks::Refuse);
         assert_eq!((run.seed, run.intra_op_threads), (1, 1));
         assert_eq!((run.service, run.duration, run.json), (None, None, false));
         for option in RUN_OPTIONS {
@@ -579,6 +632,9 @@ mod tests {
             ("--overload", "panic", "reject-newest or drop-late"),
             ("--seed", "-4", "0 to 2^64 - 1"),
             ("--duration-s", "inf", "0.1 to 31536000"),
+            ("--other-masks", "write", "refuse or warn"),
+            ("--power-rails", "VDD_IN,VDD_IN", "joined by commas"),
+            ("--power-rails", "a,b,c,d,e,f,g", "at most 6"),
         ] {
             let rest = if option == "--power" {
                 ""

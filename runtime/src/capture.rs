@@ -12,7 +12,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 /// The files to take; `*` stands for any name, or any end of one.
-const PATTERNS: [&str; 30] = [
+const PATTERNS: [&str; 31] = [
     "etc/nv_tegra_release",
     "proc/device-tree/compatible",
     "proc/device-tree/model",
@@ -27,6 +27,7 @@ const PATTERNS: [&str; 30] = [
     "sys/class/devfreq/*/*",
     "sys/class/devfreq/*/device/of_node/name",
     "sys/class/devfreq/*/device/power/control",
+    "sys/class/devfreq/*/device/power/runtime_status",
     "sys/class/devfreq/*/device/fbp_pg_mask",
     "sys/class/devfreq/*/device/gpc_pg_mask",
     "sys/class/devfreq/*/device/tpc_pg_mask",

@@ -3,8 +3,9 @@
 //! Every finding has a reason and, where something is wrong, the one command that mends it. Nothing is
 //! changed on the board: not even a file is opened for writing that would be created by it.
 
-use crate::board::{Controls, GPU_MASKS, Jetson, Node, Options, Sysfs, find_gpu_folder, number};
+use crate::board::{Controls, Jetson, Node, Options, Sysfs};
 use crate::json::Object;
+use fulcrum_plan::GpuMasks;
 use nix::unistd::{AccessFlags, access};
 use std::fmt;
 use std::fs;
@@ -56,16 +57,12 @@ pub struct Report {
 }
 
 impl Report {
-    /// Looks at the board below `root`; `state_folder` as in [`Options`].
+    /// Looks at the board below `root`; of the options, those count that say where to look.
     #[must_use]
-    pub fn examine(root: &Path, state_folder: Option<&Path>) -> Self {
+    pub fn examine(root: &Path, options: Options) -> Self {
         let mut report = Self::default();
-        let options = Options {
-            state_folder: state_folder.map(Path::to_owned),
-            ..Options::default()
-        };
         match Jetson::discover_with(root, options, |sysfs| sysfs) {
-            Ok(mut board) => report.examine_board(root, &mut board),
+            Ok(mut board) => report.examine_board(&mut board),
             Err(error) => report.add("board", Verdict::Bad, error.to_string(), None),
         }
         report.examine_services(root);
@@ -95,7 +92,7 @@ impl Report {
         verdicts.max().unwrap_or(Verdict::Good)
     }
 
-    fn examine_board(&mut self, root: &Path, board: &mut Jetson) {
+    fn examine_board(&mut self, board: &mut Jetson) {
         let identity = board.identity();
         let title = &identity.board.title;
         let release = match identity.l4t {
@@ -120,8 +117,9 @@ impl Report {
         .collect();
         self.examine_tables(board);
         self.examine_controls(board.controls());
-        self.examine_masks(root);
+        self.examine_masks(board);
         self.examine_sensors(board);
+        self.examine_running_clocks(board);
         self.examine_record(board);
     }
 
@@ -205,21 +203,11 @@ impl Report {
         }
     }
 
-    fn examine_masks(&mut self, root: &Path) {
-        let Some(device) = find_gpu_folder(root).map(|folder| folder.join("device")) else {
-            return;
-        };
-        let masks: Vec<String> = GPU_MASKS
-            .iter()
-            .filter_map(|name| {
-                let value = number::parse_u64(&fs::read(device.join(name)).ok()?)?;
-                Some(format!("{name} {value}"))
-            })
-            .collect();
-        if !masks.is_empty() {
+    fn examine_masks(&mut self, board: &Jetson) {
+        let masks = board.topology().gpu_masks;
+        if masks != GpuMasks::default() {
             let text = format!(
-                "{}; measurements hold for these masks only, and fulcrumd never writes them",
-                masks.join(", ")
+                "{masks}; measurements hold for these masks only, and fulcrumd never writes them"
             );
             self.add("GPU masks", Verdict::Good, text, None);
         }
@@ -236,7 +224,7 @@ impl Report {
                 None => format!("{name} absent"),
             })
             .collect();
-        let summed = board.identity().board.power_rails.join(" + ");
+        let summed = board.rails().summed().join(" + ");
         match sample.total {
             Some(total) => self.add(
                 "power",
@@ -299,6 +287,25 @@ impl Report {
                 "no soctherm_oc counters (kernels before JetPack 5 have none): throttling for power \
                  is not noticed",
                 None,
+            ),
+        }
+    }
+
+    fn examine_running_clocks(&mut self, board: &Jetson) {
+        match board.running().measures_cpu() {
+            true => self.add(
+                "running clocks",
+                Verdict::Good,
+                "profiles compare them with what was asked for (cpuinfo_cur_freq, and the GPU's cur_freq \
+                 while it is powered)",
+                None,
+            ),
+            false => self.add(
+                "running clocks",
+                Verdict::Limited,
+                "the CPU's cannot be measured by this user (cpuinfo_cur_freq is root's): profiles rely on \
+                 bounds and event counters",
+                Some("sudo fulcrumd …"),
             ),
         }
     }

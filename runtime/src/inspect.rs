@@ -2,6 +2,7 @@
 
 use crate::args::{Capture, Doctor};
 use crate::{Failure, print};
+use fulcrum_runtime::board::Options;
 use fulcrum_runtime::capture;
 use fulcrum_runtime::doctor::{Report, Verdict};
 use fulcrum_runtime::engine::{Engine, library};
@@ -12,7 +13,12 @@ use fulcrum_runtime::engine::{Engine, library};
 /// Something is bad: the answer is no.
 pub(crate) fn doctor(options: &Doctor) -> Result<(), Failure> {
     let board = &options.board;
-    let mut report = Report::examine(&board.sysfs_root, board.state_dir.as_deref());
+    let where_to_look = Options {
+        state_folder: board.state_dir.clone(),
+        power_rails: board.power_rails.clone(),
+        ..Options::default()
+    };
+    let mut report = Report::examine(&board.sysfs_root, where_to_look);
     examine_engine(&mut report, options);
     match options.json {
         true => print(&format!("{}\n", report.to_json()))?,

@@ -54,6 +54,7 @@ fn discover(options: &Profile) -> Result<Jetson, Failure> {
         // What the clocks became is told, and the planner judges.
         accept_other_clocks: true,
         state_folder: options.board.state_dir.clone(),
+        power_rails: options.board.power_rails.clone(),
         ..Options::default()
     };
     let root = &options.board.sysfs_root;

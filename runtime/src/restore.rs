@@ -19,6 +19,7 @@ pub(crate) fn restore(options: &BoardOptions) -> Result<(), Failure> {
 pub(crate) fn discover(options: &BoardOptions) -> Result<Jetson, Failure> {
     let board_options = Options {
         state_folder: options.state_dir.clone(),
+        power_rails: options.power_rails.clone(),
         ..Options::default()
     };
     Jetson::discover_with(&options.sysfs_root, board_options, |sysfs| sysfs)

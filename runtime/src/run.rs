@@ -1,6 +1,7 @@
 //! `fulcrumd run`: everything that can fail is tried before the board is touched; then the mode is
 //! applied, the loop runs, and the board gets its clocks back, whatever ended the loop.
 
+mod hold;
 mod job;
 mod outcome;
 mod prepare;
@@ -39,26 +40,26 @@ pub(crate) fn run(options: &Run) -> Result<(), Failure> {
         log::warn!("{refused}");
     }
     let telemetry = Telemetry::default();
+    let job = job::Job {
+        options,
+        plan: &prepared.plan,
+        problem: prepared.problem,
+        solution: prepared.solution,
+        store: prepared.store.as_ref(),
+        report: &report,
+        telemetry: &telemetry,
+        stop,
+    };
+    let board = &mut prepared.board;
     let outcome = match prepared.models.take() {
         Some(models) => {
-            let job = job::Job {
-                options,
-                plan: &prepared.plan,
-                problem: prepared.problem,
-                solution: prepared.solution,
-                store: prepared.store.as_ref(),
-                report: &report,
-                telemetry: &telemetry,
-                stop,
-            };
-            let board = &mut prepared.board;
             let listener = prepared.listener.take();
             let (outcome, models) = threads::work(&job, listener, board, models, &mut notifier)
                 .map_err(Failure::trouble)?;
             prepared.models = Some(models);
             outcome
         }
-        None => threads::hold(options, prepared.store.as_ref(), stop, &mut notifier),
+        None => hold::hold(&job, board, &mut notifier),
     };
     notifier.stopping();
     if let Some(path) = &options.listen {

@@ -390,6 +390,61 @@ fn what_is_no_board_of_ours_is_named() {
 }
 
 #[test]
+fn the_total_of_an_agx_orin_is_a_stated_choice_and_another_can_be_made() {
+    let folder = folder(board("orin-agx"), JetPack::Six);
+    let stated = Jetson::discover(folder.path()).unwrap();
+    let chosen = ["VDD_GPU_SOC", "VDD_CPU_CV", "VIN_SYS_5V0"];
+    assert_eq!(*stated.rails().summed(), chosen);
+    assert_eq!(stated.power(), Some(MilliWatt(3_052 + 916 + 4_045)));
+    for (names, power_mw) in [
+        (&["VDD_CPU_CV"][..], Some(916)),
+        (
+            &[
+                "VDD_GPU_SOC",
+                "VDD_CPU_CV",
+                "VIN_SYS_5V0",
+                "VDDQ_VDD2_1V8AO",
+            ],
+            Some(8_620),
+        ),
+        // One that this board does not have: the total is not known, rather than less.
+        (&["VDD_GPU_SOC", "VDD_IN"], None),
+    ] {
+        let options = Options {
+            power_rails: Some(
+                names
+                    .iter()
+                    .map(|name| (*name).try_into().unwrap())
+                    .collect(),
+            ),
+            ..Options::default()
+        };
+        let (jetson, _) = recorded(folder.path(), options);
+        assert_eq!(jetson.power(), power_mw.map(MilliWatt), "{names:?}");
+        assert_eq!(
+            jetson.rails().sample().rails.len(),
+            4,
+            "the others are read all the same"
+        );
+    }
+}
+
+#[test]
+fn a_chip_that_tells_power_itself_is_a_rail_too() {
+    let folder = folder(board("orin-agx"), JetPack::Six);
+    let chip = folder.path().join("sys/class/hwmon/hwmon7");
+    fs::create_dir_all(&chip).unwrap();
+    fs::write(chip.join("name"), "ina238\n").unwrap();
+    fs::write(chip.join("power1_input"), "19780001\n").unwrap();
+    let options = Options {
+        power_rails: Some(["VIN".try_into().unwrap()].into_iter().collect()),
+        ..Options::default()
+    };
+    let (jetson, _) = recorded(folder.path(), options);
+    assert_eq!(jetson.power(), Some(MilliWatt(19_781)));
+}
+
+#[test]
 fn sensors_are_absent_rather_than_zero() {
     let folder = folder(board("orin-agx"), JetPack::Five);
     let root = folder.path();

@@ -2,7 +2,7 @@
 
 use fulcrum::board_folder::{self, JetPack};
 use fulcrum_plan::PowerMode;
-use fulcrum_runtime::board::{Jetson, shipped};
+use fulcrum_runtime::board::{Jetson, Options, shipped};
 use fulcrum_runtime::capture::capture;
 use fulcrum_runtime::doctor::Report;
 use fulcrum_tests::tree::{self, TemporaryFolder};
@@ -29,7 +29,11 @@ fn a_captured_board_replays() {
         );
 
         let (live, replayed) = (original.path(), copy.path());
-        let report = |root| Report::examine(root, None).to_json().to_string();
+        let report = |root| {
+            Report::examine(root, Options::default())
+                .to_json()
+                .to_string()
+        };
         assert_eq!(report(live), report(replayed), "{name}");
         let mut jetson = Jetson::discover(replayed).unwrap();
         let topology = jetson.topology();

@@ -1,7 +1,7 @@
 //! `fulcrumd doctor` on folders of plain files: each defect gets its own finding and its remedy.
 
 use fulcrum::board_folder::{self, JetPack};
-use fulcrum_runtime::board::{Jetson, shipped};
+use fulcrum_runtime::board::{Jetson, Options, shipped};
 use fulcrum_runtime::doctor::{Report, Verdict};
 use fulcrum_tests::programs::{Answer, fulcrumd};
 use fulcrum_tests::tree::{self, TemporaryFolder};
@@ -23,7 +23,7 @@ fn worst<'r>(report: &'r Report, subject: &str) -> &'r fulcrum_runtime::doctor::
 fn a_sound_board_has_no_bad_finding_and_is_left_alone() {
     let folder = orin();
     let before = tree::files(folder.path());
-    let report = Report::examine(folder.path(), None);
+    let report = Report::examine(folder.path(), Options::default());
     assert_eq!(report.verdict(), Verdict::Good, "{report}");
     assert_eq!(report.board.as_deref(), Some("orin-agx"));
     tree::assert_same(&tree::files(folder.path()), &before, "after the doctor");
@@ -96,7 +96,7 @@ fn every_defect_is_told_with_its_remedy() {
     for (subject, verdict, mend, damage) in cases {
         let folder = orin();
         damage(folder.path());
-        let report = Report::examine(folder.path(), None);
+        let report = Report::examine(folder.path(), Options::default());
         let finding = worst(&report, subject);
         assert_eq!(finding.verdict, verdict, "{report}");
         let found = finding.mend.as_deref().unwrap_or_default();

@@ -1,9 +1,11 @@
 //! Profiles through a process and through ssh: the plan is the one that was made without, byte by byte,
-//! also when the link is cut in between.
+//! also when the link is cut in between. First with the planner's own simulated board behind the link, then
+//! with a virtual Jetson, whose clocks are set and whose sensors are read by `fulcrumd`'s own code.
 
 use fulcrum_tests::programs::{Answer, fulcrum};
 use fulcrum_tests::ssh::SshServer;
 use fulcrum_tests::tree::TemporaryFolder;
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -136,6 +138,85 @@ fn a_board_that_stays_away_is_lost_and_the_journal_goes_on_later() {
     );
     let _ = resumed.expect(0);
     assert_eq!(fs::read(folder.path().join("x.plan")).unwrap(), expected);
+}
+
+/// A virtual Jetson that takes `delay_ms` for a profile and writes down what it was asked for.
+fn jetson(delay_ms: u32, log: &Path) -> String {
+    format!(
+        "{} orin-agx-jp5 {delay_ms} {}",
+        env!("CARGO_BIN_EXE_virtual_board"),
+        log.display()
+    )
+}
+
+#[test]
+fn a_virtual_jetson_whose_link_is_cut_and_lost_gives_the_bytes_of_an_uncut_run() {
+    let folder = TemporaryFolder::new();
+    let local = folder.path().join("local.log");
+    let source = format!("exec:{}", jetson(0, &local));
+    let uncut = Answer::of(&mut plan(&source, folder.path(), "uncut.plan")).expect(0);
+    assert!(uncut.contains(&format!("{PROFILES} profiles")), "{uncut}");
+    assert!(!uncut.contains("not trusted"), "{uncut}");
+    let expected = fs::read(folder.path().join("uncut.plan")).unwrap();
+
+    let log = folder.path().join("remote.log");
+    let mut server = SshServer::start();
+    let remote = jetson(20, &log);
+    let source = format!("exec:{} {} {remote}", server.ssh(), SshServer::HOST);
+    let child = plan(&source, folder.path(), "x.plan").spawn().unwrap();
+    wait_for_profiles(folder.path(), "x.plan", 5);
+    assert!(server.cut() > 0, "there was a connection to cut");
+    wait_for_profiles(folder.path(), "x.plan", 15);
+    server.stop();
+    let lost = answer(child);
+    assert!(
+        lost.stderr.contains("asked for again (1 of 3)"),
+        "{}",
+        lost.text()
+    );
+    assert!(
+        lost.stdout.contains("the board was lost"),
+        "{}",
+        lost.text()
+    );
+
+    server.start_again();
+    let resumed = Answer::of(&mut plan(&source, folder.path(), "x.plan")).expect(0);
+    assert!(resumed.contains("are paid already"), "{resumed}");
+    assert_eq!(fs::read(folder.path().join("x.plan")).unwrap(), expected);
+    // Every profile was measured once, but for those that the link was lost in.
+    let asked = fs::read_to_string(&log).unwrap();
+    let asked: Vec<&str> = asked.lines().collect();
+    let different: BTreeSet<&str> = asked.iter().copied().collect();
+    assert_eq!(different.len(), PROFILES);
+    assert!(asked.len() - different.len() <= 2, "{asked:?}");
+}
+
+#[test]
+fn progress_and_the_time_left_are_shown_on_a_terminal() {
+    let folder = TemporaryFolder::new();
+    let source = format!("exec:{}", jetson(300, &folder.path().join("log")));
+    let mut command = fulcrum();
+    command
+        .args(["plan", "--board", "orin-agx", "--profiles", &source])
+        .args(["--train", "lstm", "--strategy", "rnd:4", "--out"])
+        .arg(folder.path().join("x.plan"));
+    // Python has a terminal at hand wherever it is.
+    let mut terminal = Command::new("python3");
+    terminal
+        .args(["-c", "import pty, sys; pty.spawn(sys.argv[1:])"])
+        .arg(command.get_program())
+        .args(command.get_args());
+    let shown = Answer::of(&mut terminal).expect(0);
+    for part in [
+        "profiling [",
+        "/4 lstm b16",
+        " left)",
+        "s left of this profile)",
+    ] {
+        assert!(shown.contains(part), "{part}: {shown}");
+    }
+    assert!(folder.path().join("x.plan").exists());
 }
 
 #[test]

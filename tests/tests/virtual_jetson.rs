@@ -1,12 +1,26 @@
 //! Board control on a virtual Jetson, which refuses, rounds, delays and forgets like the kernel.
 
 use fulcrum_plan::PowerMode;
+use fulcrum_plan::link::{Measured, Order, Reason, Role, Stage};
+use fulcrum_plan::units::Khz;
+use fulcrum_planner::boards;
+use fulcrum_planner::profile::synthetic::Synthetic;
+use fulcrum_planner::profile::{Run, Truth};
 use fulcrum_runtime::board::node::Cause;
 use fulcrum_runtime::board::watch::{REAPPLY_MAX, Reaction, Watch};
 use fulcrum_runtime::board::{ApplyError, Jetson, Node, Options};
+use fulcrum_runtime::profile::course::Limits;
+use fulcrum_runtime::profile::measure::measure;
+use fulcrum_runtime::profile::rig::JetsonRig;
+use fulcrum_runtime::profile::serve::Trouble;
 use fulcrum_tests::golden::assert_golden;
+use fulcrum_tests::virtual_jetson::bench::VirtualWork;
 use fulcrum_tests::virtual_jetson::kernel::Fault;
+use fulcrum_tests::virtual_jetson::sensors::{SensorFault, load};
 use fulcrum_tests::virtual_jetson::{Spec, VirtualControls, VirtualJetson, specs};
+use std::cell::Cell;
+use std::ops::ControlFlow;
+use std::time::Duration;
 
 const EIO: i32 = 5;
 const EBUSY: i32 = 16;
@@ -236,4 +250,119 @@ fn a_board_that_is_hot_at_the_end_gets_its_clocks_back_all_the_same() {
     board.restore().unwrap();
     jetson.kernel().set_thermal_limit_khz(None);
     assert_eq!(jetson.kernel().state(), stock);
+}
+
+/// What `fulcrumd profile` measures on a virtual AGX Orin; `during` is called at every report.
+fn profile(jetson: &VirtualJetson, during: impl Fn(Stage)) -> Result<Measured, Trouble> {
+    let options = Options {
+        accept_other_clocks: true,
+        ..Options::default()
+    };
+    let work = VirtualWork::new(jetson, "orin-agx", Duration::ZERO);
+    let mut rig = JetsonRig::new(jetson.discover(options), work);
+    let order = Order {
+        number: 1,
+        mode: MODE,
+        role: Role::Train,
+        workload: "lstm".try_into().unwrap(),
+        batch: 16,
+    };
+    measure(&mut rig, &order, Limits::default(), &mut |progress| {
+        during(progress.stage);
+        ControlFlow::Continue(())
+    })
+}
+
+const MODE: PowerMode = PowerMode {
+    cores: 8,
+    cpu_khz: Khz(1_344_000),
+    gpu_khz: Khz(930_750),
+    emc_khz: Khz(2_133_000),
+};
+
+#[test]
+fn a_profile_on_a_virtual_board_measures_what_its_model_says_and_repeats() {
+    let spec = spec("orin-agx-jp5");
+    let jetson = VirtualJetson::start(&spec);
+    let stock = jetson.kernel().state();
+    let measured = profile(&jetson, |_| {}).unwrap();
+    assert_eq!(jetson.kernel().state(), stock);
+    assert_eq!((measured.mode_before, measured.mode_after), (MODE, MODE));
+    assert_eq!(measured.over_current_events, Some(0));
+    assert!(measured.settled && !measured.throttled && measured.minibatches >= 40);
+    let model = Synthetic::new(boards::named("orin-agx").unwrap(), 0).without_noise();
+    let truth = model
+        .truth(&Run {
+            mode: MODE,
+            ..load(fulcrum_planner::workload::Role::Train, "lstm", 16)
+        })
+        .unwrap();
+    let near = |found: u32, expected: u32| found.abs_diff(expected) < expected / 25;
+    assert!(
+        near(measured.time_us.0, truth.time_us.0),
+        "{measured:?}, {truth:?}"
+    );
+    assert!(
+        near(measured.power_mw.0, truth.power_mw.0),
+        "{measured:?}, {truth:?}"
+    );
+    // On the same board again, and on another one.
+    assert_eq!(profile(&jetson, |_| {}).unwrap(), measured);
+    assert_eq!(
+        profile(&VirtualJetson::start(&spec), |_| {}).unwrap(),
+        measured
+    );
+}
+
+#[test]
+fn i7_what_goes_wrong_on_the_board_while_it_is_measured_is_told() {
+    let jetson = VirtualJetson::start(&spec("orin-agx-jp5"));
+    // No bound shows it, only the clock as it is measured.
+    jetson.kernel().set_throttle_khz(Some(672_000));
+    let slowed = profile(&jetson, |_| {}).unwrap();
+    assert_eq!(
+        (slowed.mode_before, slowed.mode_after.cpu_khz),
+        (MODE, Khz(672_000))
+    );
+    jetson.kernel().set_throttle_khz(None);
+
+    let once = Cell::new(true);
+    let burst = |stage| {
+        if stage == Stage::Measure && once.take() {
+            jetson.kernel().over_current(4);
+        }
+    };
+    assert_eq!(
+        profile(&jetson, burst).unwrap().over_current_events,
+        Some(4)
+    );
+
+    let hot = |stage| {
+        let limit = (stage == Stage::Measure).then_some(1_190_400);
+        jetson.kernel().set_thermal_limit_khz(limit);
+    };
+    let hot = profile(&jetson, hot).unwrap();
+    assert!(hot.throttled, "{hot:?}");
+    assert_ne!(hot.mode_after, MODE);
+    jetson.kernel().set_thermal_limit_khz(None);
+
+    for fault in [SensorFault::Vanished, SensorFault::Again] {
+        let vanish = |stage| {
+            let fault = (stage == Stage::Settle).then_some(fault);
+            jetson.kernel().set_sensor_fault(fault);
+        };
+        let outcome = profile(&jetson, vanish);
+        assert!(outcome.is_ok(), "it came back: {outcome:?}");
+        let gone = |stage| {
+            if stage == Stage::Settle {
+                jetson.kernel().set_sensor_fault(Some(fault));
+            }
+        };
+        let outcome = profile(&jetson, gone);
+        assert!(
+            matches!(outcome, Err(Trouble::Failed(Reason::Power, _))),
+            "{outcome:?}"
+        );
+        jetson.kernel().set_sensor_fault(None);
+    }
 }

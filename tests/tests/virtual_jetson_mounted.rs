@@ -8,9 +8,20 @@ use fulcrum_runtime::board::thermal::MilliCelsius;
 use fulcrum_runtime::board::{ApplyError, Jetson, Options};
 use fulcrum_runtime::capture::capture;
 use fulcrum_runtime::doctor::{Report, Verdict};
+use fulcrum_tests::programs::{Answer, fulcrumd};
 use fulcrum_tests::tree::TemporaryFolder;
+use fulcrum_tests::virtual_jetson::fuse::{Call, Hang};
 use fulcrum_tests::virtual_jetson::kernel::Fault;
+use fulcrum_tests::virtual_jetson::sensors::SensorFault;
 use fulcrum_tests::virtual_jetson::{Spec, VirtualJetson, fuse, specs};
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 /// A mounted board, and where.
 struct Board {
@@ -18,20 +29,28 @@ struct Board {
     mount: TemporaryFolder,
     state: TemporaryFolder,
     session: Option<fuser::BackgroundSession>,
+    hang: Arc<Hang>,
 }
 
 impl Board {
     fn start(spec: &Spec) -> Self {
         let jetson = VirtualJetson::start(spec);
         let mount = TemporaryFolder::new();
-        let session = fuse::mount(jetson.shared(), mount.path())
+        let hang = Arc::<Hang>::default();
+        let session = fuse::mount_with(jetson.shared(), mount.path(), Arc::clone(&hang))
             .expect("this test mounts a file system: it needs /dev/fuse and root");
         Self {
             jetson,
             mount,
             state: TemporaryFolder::new(),
             session: Some(session),
+            hang,
         }
+    }
+
+    fn named(name: &str) -> Self {
+        let spec = specs().into_iter().find(|spec| spec.name == name);
+        Self::start(&spec.unwrap())
     }
 
     fn discover(&self) -> Jetson {
@@ -139,6 +158,7 @@ fn sensors_follow_the_clocks_and_gated_zones_are_absent() {
         assert_eq!(gated.and_then(|index| board.zones().read(index)), None);
         let before = board.over_current_events().unwrap();
         mounted.jetson.kernel().over_current(3);
+        mounted.jetson.kernel().advance_us(2_000_000);
         assert_eq!(board.over_current_events(), Some(before + 3));
     }
 }
@@ -148,7 +168,7 @@ fn doctor_and_capture_read_a_kernel_with_unreadable_files() {
     for spec in specs() {
         let mounted = Board::start(&spec);
         let state = mounted.jetson.kernel().state();
-        let report = Report::examine(mounted.mount.path(), None);
+        let report = Report::examine(mounted.mount.path(), Options::default());
         assert_eq!(report.verdict(), Verdict::Good, "{report}");
         let to = TemporaryFolder::new();
         let captured = capture(mounted.mount.path(), to.path()).unwrap();
@@ -160,7 +180,137 @@ fn doctor_and_capture_read_a_kernel_with_unreadable_files() {
             "{:?}",
             captured.unreadable
         );
-        assert_eq!(Report::examine(to.path(), None).board, report.board);
+        assert_eq!(
+            Report::examine(to.path(), Options::default()).board,
+            report.board
+        );
         assert_eq!(mounted.jetson.kernel().state(), state);
     }
+}
+
+#[test]
+fn a_power_sensor_that_vanishes_does_not_answer_or_repeats_itself_is_absent() {
+    let mounted = Board::named("orin-nx-16-jp6");
+    let board = mounted.discover();
+    assert!(board.power() > Some(MilliWatt(0)));
+    for fault in [SensorFault::Vanished, SensorFault::Again] {
+        mounted.jetson.kernel().set_sensor_fault(Some(fault));
+        assert_eq!(board.power(), None, "{fault:?}");
+        mounted.jetson.kernel().set_sensor_fault(None);
+        assert!(board.power() > Some(MilliWatt(0)), "after {fault:?}");
+    }
+
+    // As a profile samples: a live sensor is never absent, one that hangs is after some seconds.
+    let sampled = |patience: Duration| {
+        let begun = Instant::now();
+        while begun.elapsed() < patience {
+            if board.power().is_none() {
+                return None;
+            }
+            sleep(Duration::from_millis(50));
+        }
+        board.power()
+    };
+    assert!(sampled(Duration::from_secs(6)).is_some());
+    assert!(!board.rails().is_stale());
+    let stale = Some(SensorFault::Stale);
+    mounted.jetson.kernel().set_sensor_fault(stale);
+    assert_eq!(sampled(Duration::from_secs(60)), None);
+    assert!(board.rails().is_stale());
+    assert!(board.rails().sample().rails.iter().all(Option::is_none));
+    mounted.jetson.kernel().set_sensor_fault(None);
+    // The next value of the chip.
+    sleep(Duration::from_millis(20));
+    assert!(board.power().is_some());
+    assert!(!board.rails().is_stale());
+}
+
+#[test]
+fn i7_the_clock_that_runs_is_told_from_the_one_that_was_asked_for() {
+    let mounted = Board::named("orin-agx-jp6");
+    let mut board = mounted.discover();
+    let [low, high] = modes(&board);
+    for mode in [high, low, high] {
+        board.apply(&mode).unwrap();
+        sleep(Duration::from_millis(20));
+        let running = board.running().measure();
+        assert_eq!(running.cpu_khz, Some(mode.cpu_khz));
+        assert_eq!(running.gpu_khz, None, "it is not powered");
+        assert_eq!(running.judge(&mode), mode);
+    }
+    mounted.jetson.kernel().set_throttle_khz(Some(1_100_800));
+    assert!(!board.verify(&high).unwrap().any(), "no bound shows it");
+    let ran = board.running().measure().judge(&high);
+    assert_eq!(ran.cpu_khz.0, 1_100_800);
+    assert_eq!(ran.gpu_khz, high.gpu_khz);
+}
+
+#[test]
+fn a_user_who_is_not_root_is_told_what_is_closed() {
+    let mounted = Board::named("orin-nano-8-super-jp6");
+    // A copy where that user may read it.
+    let program = mounted.state.path().join("fulcrumd");
+    fs::copy(fulcrumd().get_program(), &program).unwrap();
+    for path in [mounted.state.path(), &program] {
+        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    let mut doctor = Command::new(program);
+    doctor
+        .arg("doctor")
+        .arg("--sysfs-root")
+        .arg(mounted.mount.path());
+    let answer = Answer::of(doctor.uid(65_534).gid(65_534));
+    assert_eq!(answer.code, Some(1), "{}", answer.text());
+    for part in [
+        "cannot be read and written by this user",
+        "cannot be locked",
+        "cpuinfo_cur_freq is root's",
+    ] {
+        assert!(answer.stdout.contains(part), "{part}: {}", answer.text());
+    }
+    let power = answer.stdout.lines().find(|line| line.contains("VDD_IN"));
+    assert!(
+        power.unwrap().starts_with("good"),
+        "sensors are open: {}",
+        answer.text()
+    );
+}
+
+/// Starts a process that changes clocks, and waits until it does.
+fn changing_clocks(mounted: &Board) -> Child {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_change_clocks"))
+        .arg(mounted.mount.path())
+        .arg(mounted.state.path())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    let output = child.stdout.take().unwrap();
+    BufReader::new(output).read_line(&mut line).unwrap();
+    assert_eq!(line, "ready\n");
+    child
+}
+
+/// Nothing ends a process inside of a call that hangs; a watchdog's SIGKILL counts from when it returns.
+#[test]
+fn i6_after_a_hang_at_any_call_and_a_kill_the_next_start_puts_the_clocks_back() {
+    let mounted = Board::named("orin-nano-8-super-jp6");
+    let stock = mounted.jetson.kernel().state();
+    let mut left_changed = 0;
+    // More calls than one round of the process makes.
+    let rounds = (1..=70).map(|k| (Call::Write, k));
+    let rounds: Vec<_> = rounds.chain((1..=240).map(|k| (Call::Read, k))).collect();
+    for &(call, k) in &rounds {
+        let mut child = changing_clocks(&mounted);
+        mounted.hang.arm(call, k);
+        assert!(mounted.hang.wait(Duration::from_secs(30)), "{call:?} {k}");
+        child.kill().unwrap();
+        mounted.hang.release();
+        child.wait().unwrap();
+        left_changed += u32::from(mounted.jetson.kernel().state() != stock);
+        let _ = mounted.discover().recover().unwrap();
+        assert_eq!(mounted.jetson.kernel().state(), stock, "{call:?} {k}");
+    }
+    println!("{} hangs, {left_changed} left changed clocks", rounds.len());
+    assert!(left_changed > 100);
 }

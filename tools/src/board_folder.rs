@@ -253,6 +253,7 @@ impl Tree {
         let devfreq = format!("{folder}/devfreq/{device}");
         self.file(&format!("{folder}/of_node/name"), format!("{name}\0"))?;
         self.number(&format!("{folder}/power/control"), "auto")?;
+        self.number(&format!("{folder}/power/runtime_status"), "suspended")?;
         self.number(&format!("{folder}/railgate_enable"), 1)?;
         self.number(&format!("{folder}/load"), 0)?;
         self.number(&format!("{folder}/tpc_pg_mask"), 0)?;

@@ -11,6 +11,7 @@
 //! - [`nvpmodel`]: NVIDIA's named modes out of the user's `nvpmodel.conf`;
 //! - [`target`], [`fleet`]: where plans are flashed to, one device or many;
 //! - [`plan_file`]: plan files and boards by name;
+//! - [`presets`]: the named modes, measured, beside a plan;
 //! - [`source`]: where measurements come from, as `--profiles` names it;
 //! - [`progress`]: progress of long work;
 //! - [`records`]: data files for the runtime;
@@ -32,6 +33,7 @@ pub mod fleet;
 pub mod fulcrumd;
 pub mod nvpmodel;
 pub mod plan_file;
+pub mod presets;
 pub mod progress;
 pub mod records;
 pub mod report;

@@ -13,8 +13,8 @@
 use crate::profile::{Measurement, ProfileError, ProfileSource, Run};
 use crate::random::Random;
 use crate::workload::Workload;
-use fulcrum_plan::PowerMode;
 use fulcrum_plan::units::{Khz, MicroSec, MilliWatt};
+use fulcrum_plan::{GpuMasks, PowerMode};
 use std::collections::BTreeMap;
 use std::str::FromStr;
 
@@ -152,6 +152,10 @@ impl<S: ProfileSource> ProfileSource for Unreliable<S> {
 
     fn modes(&self, workloads: &[Workload]) -> Vec<PowerMode> {
         self.source.modes(workloads)
+    }
+
+    fn gpu_masks(&self) -> GpuMasks {
+        self.source.gpu_masks()
     }
 
     fn profile(&mut self, run: &Run) -> Result<Measurement, ProfileError> {

@@ -18,7 +18,7 @@ pub mod replay;
 pub mod synthetic;
 
 use crate::workload::{Role, Workload};
-use fulcrum_plan::{Cell, PowerMode};
+use fulcrum_plan::{Cell, GpuMasks, PowerMode};
 use serde::{Deserialize, Serialize};
 
 /// What to measure.
@@ -147,6 +147,11 @@ pub trait ProfileSource {
     /// [`ProfileError`]: the source has no such run, or lost its board.
     fn profile(&mut self, run: &Run) -> Result<Measurement, ProfileError>;
 
+    /// The masks of the GPU that is measured, as far as they are known.
+    fn gpu_masks(&self) -> GpuMasks {
+        GpuMasks::default()
+    }
+
     /// Says that a journal answered this run in the source's place, so that a simulated board goes
     /// on where it was.
     fn replayed(&mut self, run: &Run, measurement: &Measurement) {
@@ -172,6 +177,9 @@ macro_rules! forward {
             }
             fn profile(&mut self, run: &Run) -> Result<Measurement, ProfileError> {
                 (**self).profile(run)
+            }
+            fn gpu_masks(&self) -> GpuMasks {
+                (**self).gpu_masks()
             }
             fn replayed(&mut self, run: &Run, measurement: &Measurement) {
                 (**self).replayed(run, measurement);

@@ -1,6 +1,7 @@
 //! The messages, with a fixed capacity for everything.
 
 use crate::board::{self, Clocks};
+use crate::masks::GpuMasks;
 use crate::mode::PowerMode;
 use crate::table::{WORKLOAD_NAME_LEN_MAX, Workload};
 use crate::units::{MicroSec, MilliWatt};
@@ -125,6 +126,8 @@ pub struct Hello {
     pub emc_khz: Clocks,
     /// Whether it counts over-current events; without, profiles cannot be told from throttled ones.
     pub counts_over_current: bool,
+    /// Masks of its GPU; a mask that it does not tell is `None`.
+    pub gpu_masks: GpuMasks,
     /// Training workloads, then inference, by name.
     pub offers: Vec<Offer, OFFERS_MAX>,
 }

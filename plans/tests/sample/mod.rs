@@ -3,7 +3,7 @@
 
 use fulcrum_plan::table::Provenance;
 use fulcrum_plan::units::{MicroSec, MilliWatt};
-use fulcrum_plan::{Board, Cell, PlanTable, PowerMode, Row, Workload, description};
+use fulcrum_plan::{Board, Cell, GpuMasks, PlanTable, PowerMode, Row, Workload, description};
 
 /// SplitMix64 (Steele, Lea, Flood 2014): enough randomness for tests, in five lines.
 pub(crate) struct Rng(pub(crate) u64);
@@ -80,6 +80,11 @@ pub(crate) fn plan(seed: u64, rows_max: u32) -> PlanTable {
             seed,
             profiles: rng.within(1, 500),
             inputs_crc: rng.next() as u32,
+            gpu_masks: GpuMasks {
+                tpc: rng.pick(&[None, Some(0), Some(240)]),
+                fbp: rng.pick(&[None, Some(u32::MAX)]),
+                gpc: None,
+            },
         },
         train,
         infer,

@@ -3,8 +3,13 @@
 use super::{BoardOptions, Given, UsageError, board};
 use std::path::PathBuf;
 
-pub(super) const DOCTOR_OPTIONS: [&str; 4] =
-    ["--sysfs-root", "--state-dir", "--onnxruntime", "--json"];
+pub(super) const DOCTOR_OPTIONS: [&str; 5] = [
+    "--sysfs-root",
+    "--state-dir",
+    "--power-rails",
+    "--onnxruntime",
+    "--json",
+];
 pub(super) const CAPTURE_OPTIONS: [&str; 2] = ["--to", "--sysfs-root"];
 
 /// Options of `fulcrumd doctor`.

@@ -10,7 +10,7 @@ use std::time::Duration;
 /// Batch sizes of an inference workload that names none: those of the Fulcrum draft.
 const BATCHES: [u16; 5] = [1, 4, 16, 32, 64];
 
-pub(super) const OPTIONS: [&str; 10] = [
+pub(super) const OPTIONS: [&str; 11] = [
     "--train",
     "--infer",
     "--data",
@@ -20,6 +20,7 @@ pub(super) const OPTIONS: [&str; 10] = [
     "--sysfs-root",
     "--state-dir",
     "--board",
+    "--power-rails",
     "--onnxruntime",
 ];
 

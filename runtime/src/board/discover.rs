@@ -33,6 +33,7 @@ pub(super) fn discover(root: &Path, boards: &[Board]) -> Result<Found, DiscoverE
         emc_khz: emc.table_khz,
         emc_cap: emc.cap,
         emc_lock: emc.lock,
+        gpu_masks: gpu::read_masks(root),
     };
     compare_with_description(board, &topology);
     Ok(Found {

@@ -6,6 +6,7 @@ use super::number;
 use super::range::{Range, RangeNodes};
 use super::startup::{DiscoverError, read_start, read_table};
 use super::sysfs::Sysfs;
+use fulcrum_plan::GpuMasks;
 use fulcrum_plan::board::Clocks;
 use std::path::{Path, PathBuf};
 
@@ -21,10 +22,6 @@ const KNOWN_FOLDERS: [&str; 6] = [
     "sys/devices/gpu.0/devfreq/17000000.gv11b",
     "sys/devices/17000000.gp10b/devfreq/17000000.gp10b",
 ];
-
-/// Power-gating masks beside the clocks. They are never written: changing one needs a reboot
-/// (jetson.md 4.3). Measurements hold for the masks they were made with.
-pub const GPU_MASKS: [&str; 3] = ["tpc_pg_mask", "fbp_pg_mask", "gpc_pg_mask"];
 
 /// The GPU's range.
 pub(super) const RANGE: RangeNodes = RangeNodes {
@@ -47,9 +44,20 @@ pub(super) fn find(root: &Path, sysfs: &mut Sysfs) -> Result<Clocks, DiscoverErr
     Ok(table)
 }
 
+/// The power-gating masks beside the clocks. They are never written: changing one needs a reboot
+/// (jetson.md 4.3).
+pub(super) fn read_masks(root: &Path) -> GpuMasks {
+    let device = find_folder(root).map(|folder| folder.join("device"));
+    let [tpc, fbp, gpc] = GpuMasks::NAMES.map(|name| {
+        let bytes = read_start(&device.as_ref()?.join(name)).ok()?;
+        u32::try_from(number::parse_u64(&bytes)?).ok()
+    });
+    GpuMasks { tpc, fbp, gpc }
+}
+
 /// The GPU's devfreq folder: by the class, else by the known places.
 #[must_use]
-pub fn find_folder(root: &Path) -> Option<PathBuf> {
+pub(super) fn find_folder(root: &Path) -> Option<PathBuf> {
     let mut entries: Vec<PathBuf> = std::fs::read_dir(root.join("sys/class/devfreq"))
         .into_iter()
         .flatten()

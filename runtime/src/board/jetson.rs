@@ -3,10 +3,11 @@
 use super::change::{Change, Differences, OnError};
 use super::controls::Controls;
 use super::discover::{Found, discover};
+use super::effective::RunningClocks;
 use super::identity::Identity;
 use super::node::NodeError;
 use super::overcurrent::OverCurrent;
-use super::power::Rails;
+use super::power::{RailNames, Rails};
 use super::record::{Ownership, RecordError, RecordFile};
 use super::settings::{Drift, Settings};
 use super::shipped::shipped;
@@ -39,6 +40,9 @@ pub struct Options {
     pub accept_other_clocks: bool,
     /// Folder of the record of the original clocks; `run/fulcrum` below the sysfs root if `None`.
     pub state_folder: Option<PathBuf>,
+    /// Rails whose sum is the board's power, instead of those of its description: what an AGX Orin's total
+    /// is, is disputed (jetson.md 1.8).
+    pub power_rails: Option<RailNames>,
 }
 
 /// A board under control. Dropping it puts the original clocks back.
@@ -47,6 +51,7 @@ pub struct Jetson<C: Controls = Sysfs> {
     identity: Identity,
     topology: Topology,
     rails: Rails,
+    running: RunningClocks,
     zones: Zones,
     limits: HeatLimits,
     over_current: OverCurrent,
@@ -172,8 +177,11 @@ impl<C: Controls> Jetson<C> {
             topology,
             sysfs,
         } = discover(root, shipped())?;
+        let described = &identity.board.power_rails;
+        let rails = options.power_rails.as_ref().unwrap_or(described).clone();
         Ok(Self {
-            rails: Rails::find(root, &identity.board),
+            rails: Rails::find(root, rails),
+            running: RunningClocks::find(root, &topology),
             zones: Zones::find(root),
             limits: HeatLimits::find(root),
             over_current: OverCurrent::find(root),
@@ -216,7 +224,13 @@ impl<C: Controls> Jetson<C> {
         &self.zones
     }
 
-    /// Board power now: the sum of the description's rails. `None` when one of them is absent.
+    /// The clocks that run, as far as the kernel measures them.
+    #[must_use]
+    pub fn running(&self) -> &RunningClocks {
+        &self.running
+    }
+
+    /// Board power now: the sum of its rails. `None` when one of them is absent, or repeats itself.
     #[must_use]
     pub fn power(&self) -> Option<MilliWatt> {
         self.rails.total()

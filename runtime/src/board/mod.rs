@@ -24,6 +24,7 @@
 //! `range`, `cpu`, `gpu` and `emc` know one domain each; `change` knows the order.
 
 pub mod controls;
+pub mod effective;
 pub mod node;
 pub mod number;
 pub mod overcurrent;
@@ -45,13 +46,13 @@ mod jetson;
 mod range;
 mod reading;
 mod shipped;
+mod stale;
 mod startup;
 mod sysfs;
 
 pub use controls::Controls;
 
 pub use emc::{EmcLock, EmcSetting};
-pub use gpu::{GPU_MASKS, find_folder as find_gpu_folder};
 pub use identity::{Identity, L4t};
 pub use jetson::{ApplyError, Effective, EmcPolicy, Jetson, Options, RestoreError};
 pub use node::{Node, NodeError};

@@ -1,6 +1,7 @@
 //! Sensor files: opened once, read often, absent rather than wrong.
 
 use super::number;
+use super::sysfs::is_plain;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -9,14 +10,20 @@ use std::path::Path;
 #[derive(Debug)]
 pub(super) struct Reading {
     file: File,
+    plain: bool,
 }
 
 impl Reading {
     /// Opens a sensor; `None` if it does not exist or may not be read.
     pub(super) fn open(path: &Path) -> Option<Self> {
-        Some(Self {
-            file: File::open(path).ok()?,
-        })
+        let file = File::open(path).ok()?;
+        let plain = is_plain(&file);
+        Some(Self { file, plain })
+    }
+
+    /// Whether it is a plain file, in a folder that looks like a board: nothing measures there.
+    pub(super) fn is_plain(&self) -> bool {
+        self.plain
     }
 
     /// The number it holds now; `None` when the read fails (`EAGAIN` of a power-gated zone, a device

@@ -149,7 +149,7 @@ fn open(path: &Path) -> io::Result<Open> {
 
 /// Whether a file is not the kernel's: neither sysfs nor debugfs, nor FUSE (a virtual board, which
 /// behaves like them).
-fn is_plain(file: &File) -> bool {
+pub(super) fn is_plain(file: &File) -> bool {
     let kernels = [
         statfs::SYSFS_MAGIC,
         statfs::DEBUGFS_MAGIC,

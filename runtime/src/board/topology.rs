@@ -2,9 +2,9 @@
 //!
 //! Read once at start. Where the kernel speaks, the board description is only a check on it.
 
-use fulcrum_plan::PowerMode;
 use fulcrum_plan::board::{CLUSTERS_MAX, Clocks};
 use fulcrum_plan::units::Khz;
+use fulcrum_plan::{GpuMasks, PowerMode};
 
 /// Two readings of one memory clock may differ by this part of a thousand: sources write the top
 /// clock of an AGX Orin as 3199 and as 3200 MHz (jetson.md 2.1), and the table steps are over 7 %.
@@ -46,6 +46,8 @@ pub struct Topology {
     pub emc_cap: Option<EmcCap>,
     /// Whether the memory clock can be locked to a rate (debugfs, root).
     pub emc_lock: bool,
+    /// Power-gating masks of the GPU: they change with a reboot only.
+    pub gpu_masks: GpuMasks,
 }
 
 /// Part of a power mode.
@@ -205,6 +207,7 @@ mod tests {
             emc_khz: Clocks::new(),
             emc_cap: None,
             emc_lock: false,
+            gpu_masks: GpuMasks::default(),
         };
         assert_eq!(topology.first_cpus(4), 0b1111);
         assert_eq!(topology.first_cpus(12), topology.cpus);

@@ -4,12 +4,12 @@ use super::course::Minibatch;
 use super::measure::{OnMinibatch, Rig};
 use super::models::Models;
 use super::serve::Trouble;
-use crate::board::power::Rails;
+use crate::board::effective::Running;
 use crate::board::topology::same_clock;
-use crate::board::{ApplyError, Jetson};
+use crate::board::{ApplyError, Controls, Jetson, Sysfs};
 use fulcrum_plan::PowerMode;
 use fulcrum_plan::board::Clocks;
-use fulcrum_plan::link::{Hello, L4t, Order, Reason};
+use fulcrum_plan::link::{Hello, L4t, Offer, Order, Reason};
 use fulcrum_plan::units::{Khz, MilliWatt};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -20,19 +20,55 @@ use std::time::{Duration, Instant};
 /// an AGX Orin takes 3.3 ms of I2C (jetson.md 1.8).
 const SAMPLE_PERIOD: Duration = Duration::from_millis(100);
 
-/// A Jetson and its workloads.
-#[derive(Debug)]
-pub struct JetsonRig {
-    /// The board; dropping it puts its clocks back.
-    pub jetson: Jetson,
-    models: Models,
+/// Between two measurements of the clocks that run: they wake the CPU and may log a line.
+const CLOCKS_PERIOD: Duration = Duration::from_secs(1);
+
+/// What a board runs while it is measured, and the time that passes on it: [`Models`], or a simulation.
+pub trait Work<C: Controls> {
+    /// What can be run.
+    fn offers(&self) -> Vec<Offer>;
+
+    /// Makes a workload ready, if it is not.
+    ///
+    /// # Errors
+    /// It is not offered, or does not load.
+    fn load(&mut self, order: &Order) -> Result<(), Trouble>;
+
+    /// Runs minibatches, with the board's power sampled beside, until `on_minibatch` breaks. Tells the
+    /// clocks that ran meanwhile.
+    ///
+    /// # Errors
+    /// The engine failed.
+    fn run(
+        &mut self,
+        board: &Jetson<C>,
+        order: &Order,
+        on_minibatch: &mut OnMinibatch<'_>,
+    ) -> Result<Running, Trouble>;
+
+    /// Waits.
+    fn wait(&mut self, pause: Duration);
 }
 
-impl JetsonRig {
+/// A Jetson and its workloads.
+#[derive(Debug)]
+pub struct JetsonRig<C: Controls = Sysfs, W = Models> {
+    /// The board; dropping it puts its clocks back.
+    pub jetson: Jetson<C>,
+    work: W,
+    /// The clocks that ran during the last minibatches.
+    running: Running,
+}
+
+impl<C: Controls, W: Work<C>> JetsonRig<C, W> {
     /// A rig of a board and the workloads that are measured on it.
     #[must_use]
-    pub fn new(jetson: Jetson, models: Models) -> Self {
-        Self { jetson, models }
+    pub fn new(jetson: Jetson<C>, work: W) -> Self {
+        Self {
+            jetson,
+            work,
+            running: Running::default(),
+        }
     }
 
     /// What it says about itself.
@@ -51,8 +87,9 @@ impl JetsonRig {
             cpu_khz: topology.cpu_khz.clone(),
             gpu_khz: topology.gpu_khz.clone(),
             emc_khz: as_described(&topology.emc_khz, &identity.board.emc_khz),
+            gpu_masks: topology.gpu_masks,
             counts_over_current: self.jetson.over_current_events().is_some(),
-            offers: self.models.offers().collect(),
+            offers: self.work.offers().into_iter().collect(),
         }
     }
 }
@@ -76,17 +113,18 @@ fn reported(drifted: bool, asked: Khz, live: Khz) -> Khz {
     }
 }
 
-impl Rig for JetsonRig {
+impl<C: Controls, W: Work<C>> Rig for JetsonRig<C, W> {
     fn load(&mut self, order: &Order) -> Result<(), Trouble> {
         if self.jetson.power().is_none() {
             let words = "the board's power is not known: a rail of its total is missing or cannot \
                          be read; `fulcrumd doctor` lists them";
             return Err(Trouble::refused(Reason::Power, words));
         }
-        self.models.load(order)
+        self.work.load(order)
     }
 
     fn apply(&mut self, mode: &PowerMode) -> Result<(), Trouble> {
+        self.running = Running::default();
         // Whether the clocks are exact is for the planner to judge.
         self.jetson
             .apply(mode)
@@ -102,14 +140,15 @@ impl Rig for JetsonRig {
         let failed = |error| Trouble::failed(Reason::Clocks, error);
         let drift = self.jetson.verify(asked).map_err(failed)?;
         let live = self.jetson.mode().map_err(failed)?;
+        let ran = self.running.judge(asked);
         Ok(PowerMode {
             // As many, but others, is as wrong as another number.
             cores: match drift.cores && live.cores == asked.cores {
                 true => 0,
                 false => live.cores,
             },
-            cpu_khz: reported(drift.cpu, asked.cpu_khz, live.cpu_khz),
-            gpu_khz: reported(drift.gpu, asked.gpu_khz, live.gpu_khz),
+            cpu_khz: reported(drift.cpu, ran.cpu_khz, live.cpu_khz),
+            gpu_khz: reported(drift.gpu, ran.gpu_khz, live.gpu_khz),
             emc_khz: reported(drift.emc, asked.emc_khz, live.emc_khz),
         })
     }
@@ -124,17 +163,44 @@ impl Rig for JetsonRig {
     }
 
     fn run(&mut self, order: &Order, on_minibatch: &mut OnMinibatch<'_>) -> Result<(), Trouble> {
+        self.running = self.work.run(&self.jetson, order, on_minibatch)?;
+        if self.jetson.rails().is_stale() {
+            let words = "the power sensors repeat one value; `fulcrumd doctor` lists them, and a reboot \
+                         starts them anew";
+            return Err(Trouble::failed(Reason::Power, words));
+        }
+        Ok(())
+    }
+
+    fn wait(&mut self, pause: Duration) {
+        self.work.wait(pause);
+    }
+}
+
+impl Work<Sysfs> for Models {
+    fn offers(&self) -> Vec<Offer> {
+        Self::offers(self).collect()
+    }
+
+    fn load(&mut self, order: &Order) -> Result<(), Trouble> {
+        Self::load(self, order)
+    }
+
+    fn run(
+        &mut self,
+        board: &Jetson,
+        order: &Order,
+        on_minibatch: &mut OnMinibatch<'_>,
+    ) -> Result<Running, Trouble> {
         let sampler = Sampler::default();
-        let rails = self.jetson.rails();
-        let models = &mut self.models;
         thread::scope(|scope| {
-            let thread = scope.spawn(|| sampler.sample_until_done(rails));
-            let _done = Done(&sampler.done, thread.thread().clone());
+            let thread = scope.spawn(|| sampler.sample_until_done(board));
+            let done = Done(&sampler.done, thread.thread().clone());
             let begun = Instant::now();
             let mut power = Vec::new();
             loop {
                 let from = Instant::now();
-                models.minibatch(order)?;
+                self.minibatch(order)?;
                 let time = from.elapsed();
                 sampler.take(&mut power);
                 let minibatch = Minibatch {
@@ -143,9 +209,12 @@ impl Rig for JetsonRig {
                     power: &power,
                 };
                 if on_minibatch(&minibatch).is_break() {
-                    return Ok(());
+                    break;
                 }
             }
+            drop(done);
+            let clocks = thread.join().unwrap_or_default();
+            Ok(Running::median(&clocks))
         })
     }
 
@@ -168,15 +237,23 @@ struct Sampler {
 }
 
 impl Sampler {
-    fn sample_until_done(&self, rails: &Rails) {
+    /// Returns the clocks that ran.
+    fn sample_until_done(&self, board: &Jetson) -> Vec<Running> {
+        let mut clocks = Vec::new();
+        let mut measured = Instant::now();
         while !self.done.load(Ordering::Relaxed) {
-            let sample = rails.total();
+            let sample = board.power();
             self.samples
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
                 .push(sample);
+            if measured.elapsed() >= CLOCKS_PERIOD {
+                measured = Instant::now();
+                clocks.push(board.running().measure());
+            }
             thread::park_timeout(SAMPLE_PERIOD);
         }
+        clocks
     }
 
     /// Moves the samples since the last call into `taken`.

@@ -1,5 +1,6 @@
 //! What the loop's thread leaves behind for the summary.
 
+use super::watcher::Seen;
 use fulcrum_runtime::allocation;
 use fulcrum_runtime::serve::WorkError;
 use std::time::Duration;
@@ -11,6 +12,8 @@ pub(crate) struct Outcome {
     pub(crate) rejected: u64,
     /// Checkpoints written while the loop ran.
     pub(crate) checkpoints: u64,
+    /// What happened to the board.
+    pub(crate) seen: Seen,
     /// Rust allocations and frees of the loop's thread while it looped.
     pub(crate) allocations: allocation::Count,
     /// Page faults of that thread in that time; `None` if the system does not tell.

@@ -1,9 +1,10 @@
 //! Everything before the board is touched: board, plan, selection, library, models, samples.
 
 use crate::Failure;
-use crate::args::{PlanSource, Run, Service};
+use crate::args::{OtherMasks, PlanSource, Run, Service};
 use crate::restore::discover;
 use fulcrum_plan::durable::{read_limited, remove_leftovers};
+use fulcrum_plan::masks::OtherMask;
 use fulcrum_plan::problem::Demand;
 use fulcrum_plan::select::{Problem, Solution, select};
 use fulcrum_plan::store::{Store, StoreError};
@@ -46,6 +47,7 @@ pub(crate) fn prepare<'a>(options: &Run, correct: &'a Counter) -> Result<Prepare
     let identity = &board.identity().board;
     options.board.check(&identity.name)?;
     let (mut plan, store) = read_plan(&options.plan, identity)?;
+    check_masks(options.other_masks, &plan, &board)?;
     let problem = problem(options, &plan)?;
     let mut solution = choose(options, &plan, problem)?;
     let (library, models) = if options.infer.is_some() || options.train.is_some() {
@@ -100,6 +102,30 @@ fn read_plan(source: &PlanSource, board: &Board) -> Result<(PlanTable, Option<St
                 other => Failure::no(other),
             })?;
             Ok((plan, Some(store)))
+        }
+    }
+}
+
+/// Whether the GPU is the one that the plan was measured on.
+fn check_masks(policy: OtherMasks, plan: &PlanTable, board: &Jetson) -> Result<(), Failure> {
+    let live = &board.topology().gpu_masks;
+    let Some(mask) = plan.provenance.gpu_masks.other(live) else {
+        return Ok(());
+    };
+    let OtherMask {
+        name,
+        planned,
+        live,
+    } = mask;
+    let what = format!("the GPU's {name} is {live}, and the plan was measured with {planned}");
+    match policy {
+        OtherMasks::Refuse => Err(Failure::no(format!(
+            "{what}: its times and powers are those of another GPU; set the mask (nvpmodel and a reboot), \
+             make a plan for this one, or give --other-masks warn"
+        ))),
+        OtherMasks::Warn => {
+            log::warn!("{what}: expect other times and powers than the plan's");
+            Ok(())
         }
     }
 }

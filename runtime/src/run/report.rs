@@ -4,6 +4,7 @@
 
 use super::outcome::Outcome;
 use super::prepare::Prepared;
+use super::watcher::Seen;
 use crate::args::Run;
 use fulcrum_plan::PowerMode;
 use fulcrum_plan::select::Solution;
@@ -230,6 +231,9 @@ impl Report {
             .integer("allocations_in_loop", outcome.allocations.allocations)
             .integer("frees_in_loop", outcome.allocations.frees)
             .optional_integer("page_faults", outcome.page_faults)
+            .integer("over_current_events", outcome.seen.over_current_events)
+            .integer("heat_events", outcome.seen.heat_events)
+            .integer("drifts", outcome.seen.drifts)
             .boolean("restored", summary.restored)
             .object("promised", &self.promised(Object::new()))
     }
@@ -241,6 +245,14 @@ impl Report {
             outcome.elapsed.as_secs_f64(),
             if summary.restored { "yes" } else { "NO" }
         );
+        let seen = &outcome.seen;
+        if *seen != Seen::default() {
+            let _ = write!(
+                text,
+                "\nboard      {} over-current events, hot {} times, other clocks at {} looks",
+                seen.over_current_events, seen.heat_events, seen.drifts
+            );
+        }
         if telemetry.batches.get() > 0 {
             let _ = write!(
                 text,

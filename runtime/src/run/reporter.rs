@@ -46,7 +46,7 @@ pub(crate) fn report_until(
     }
 }
 
-fn log_event(event: &Event) {
+pub(crate) fn log_event(event: &Event) {
     match event {
         Event::Changed {
             reason,

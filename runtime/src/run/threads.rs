@@ -3,10 +3,8 @@
 use super::job::Job;
 use super::outcome::Outcome;
 use super::prepare::demand;
-use super::reporter::{CONFIRM_AFTER, confirm, report_until};
+use super::reporter::report_until;
 use super::watcher::{Setter, watch};
-use crate::args::Run;
-use fulcrum_plan::store::Store;
 use fulcrum_runtime::allocation;
 use fulcrum_runtime::arrivals::Arrivals;
 use fulcrum_runtime::board::Jetson;
@@ -28,39 +26,21 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 /// Longest wait of the loop: how long a signal may go unnoticed.
-const WAIT_MAX_NS: u64 = 50_000_000;
+pub(crate) const WAIT_MAX: Duration = Duration::from_millis(50);
 
 /// The process's monotonic clock, zero at its creation.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Monotonic(Instant);
 
-impl Clock for Monotonic {
-    fn now_ns(&self) -> u64 {
-        u64::try_from(self.0.elapsed().as_nanos()).unwrap_or(u64::MAX)
+impl Monotonic {
+    pub(crate) fn start() -> Self {
+        Self(Instant::now())
     }
 }
 
-/// Holds the mode until a signal or the end of the duration.
-pub(crate) fn hold(
-    options: &Run,
-    store: Option<&Store>,
-    stop: &AtomicBool,
-    notifier: &mut Notifier,
-) -> Outcome {
-    let start = Instant::now();
-    let clock = Monotonic(start);
-    let mut confirmed = false;
-    while !stop.load(Ordering::Relaxed) && options.duration.is_none_or(|d| start.elapsed() < d) {
-        if !confirmed && start.elapsed() >= CONFIRM_AFTER {
-            confirmed = true;
-            confirm(store);
-        }
-        notifier.alive(clock.now_ns());
-        thread::sleep(Duration::from_nanos(WAIT_MAX_NS));
-    }
-    Outcome {
-        elapsed: start.elapsed(),
-        ..Outcome::default()
+impl Clock for Monotonic {
+    fn now_ns(&self) -> u64 {
+        u64::try_from(self.0.elapsed().as_nanos()).unwrap_or(u64::MAX)
     }
 }
 
@@ -85,7 +65,7 @@ pub(crate) fn work<'a>(
 ) -> io::Result<(Outcome, Models<'a>)> {
     // The kernel rounds wake-ups of ordinary threads to 50 µs otherwise (prctl(2)); refused, they are.
     let _ = nix::sys::prctl::set_timerslack(1);
-    let clock = Monotonic(Instant::now());
+    let clock = Monotonic::start();
     let (done, loop_thread) = (AtomicBool::new(false), thread::current());
     let mut ring = Ring::new();
     let (sender, receiver) = ring.split();
@@ -119,9 +99,7 @@ pub(crate) fn work<'a>(
         .with_modes(&mut control);
     let mut outcome = thread::scope(|scope| {
         let reporter = scope.spawn(|| report_until(job, counts, &mut listen, &done));
-        let watcher = scope.spawn(|| {
-            watch(&job.options.board, job.plan, &readings, &clock, &done);
-        });
+        let watcher = scope.spawn(|| watch(&job.options.board, job.plan, &readings, &clock, &done));
         let writer = keeper
             .as_ref()
             .map(|keeper| scope.spawn(|| keeper.write_until(&done)));
@@ -137,13 +115,14 @@ pub(crate) fn work<'a>(
                 }
             });
         }
-        let outcome = turn_until(looping, &clock, job, notifier);
+        let mut outcome = turn_until(looping, &clock, job, notifier);
         done.store(true, Ordering::Relaxed);
         reporter.thread().unpark();
         watcher.thread().unpark();
         if let Some(writer) = writer {
             writer.thread().unpark();
         }
+        outcome.seen = watcher.join().unwrap_or_default();
         outcome
     });
     outcome.rejected = counts.rejected();
@@ -177,9 +156,9 @@ fn turn_until<W: Work>(
             Ok(Turn::TrainingStopped(_)) => job.telemetry.training_stopped.add(1),
             Ok(Turn::Wait { until_ns }) => {
                 let until_ns = until_ns.unwrap_or(u64::MAX).min(end_ns);
-                let wait_ns = until_ns.saturating_sub(clock.now_ns()).min(WAIT_MAX_NS);
-                if wait_ns > 0 {
-                    thread::park_timeout(Duration::from_nanos(wait_ns));
+                let wait = Duration::from_nanos(until_ns.saturating_sub(clock.now_ns()));
+                if !wait.is_zero() {
+                    thread::park_timeout(wait.min(WAIT_MAX));
                 }
             }
             Err(error) => {
@@ -192,11 +171,10 @@ fn turn_until<W: Work>(
     let faults = page_faults().zip(faults_before);
     Outcome {
         elapsed: Duration::from_nanos(clock.now_ns().saturating_sub(start_ns)),
-        rejected: 0,
-        checkpoints: 0,
         allocations,
         page_faults: faults.map(|(after, before)| after.saturating_sub(before)),
         failure,
+        ..Outcome::default()
     }
 }
 

@@ -1,11 +1,14 @@
-//! The watcher: a thread that reads sensors and looks for drift, so that the loop need not wait for I2C.
+//! The watcher: reads sensors, counts what they report, and looks for drift. Beside a loop it is a thread, so
+//! that the loop need not wait for I2C; where a mode is only held, the holder asks it.
 
 use crate::args::BoardOptions;
 use crate::restore::discover;
-use fulcrum_plan::{PlanTable, PowerMode};
+use fulcrum_plan::PlanTable;
+use fulcrum_plan::PowerMode;
+use fulcrum_plan::units::MilliWatt;
 use fulcrum_runtime::board::thermal::MilliCelsius;
 use fulcrum_runtime::board::watch::{Reaction, Watch};
-use fulcrum_runtime::board::{ApplyError, Jetson};
+use fulcrum_runtime::board::{ApplyError, Drift, Jetson, NodeError};
 use fulcrum_runtime::control::{Readings, SetMode};
 use fulcrum_runtime::serve::Clock;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,9 +17,99 @@ use std::time::Duration;
 
 /// Time between two readings: half a control period, so that the guard never waits longer than one for
 /// what it needs to know.
-const EVERY: Duration = Duration::from_millis(500);
+pub(crate) const EVERY: Duration = Duration::from_millis(500);
 /// A zone this hot is close to throttling. An Orin throttles in software from 99 °C on (jetson.md 1.6).
 const HOT: MilliCelsius = MilliCelsius(95_000);
+
+/// What happened to the board during a run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Seen {
+    /// Over-current events.
+    pub(crate) over_current_events: u64,
+    /// Times that it became hot, or heat began to limit a clock.
+    pub(crate) heat_events: u64,
+    /// Looks that found other clocks than were set.
+    pub(crate) drifts: u64,
+}
+
+/// Sensors at one instant; `None` for what is absent.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sensed {
+    pub(crate) power: Option<MilliWatt>,
+    pub(crate) over_current_events: Option<u64>,
+    pub(crate) hot: bool,
+}
+
+/// Between two readings.
+#[derive(Debug, Default)]
+pub(crate) struct Watcher {
+    pub(crate) seen: Seen,
+    watch: Watch,
+    over_current_events: Option<u64>,
+    hot: bool,
+    /// What is told once, and again after it was over.
+    blind: bool,
+    unreadable: bool,
+    contested: bool,
+}
+
+impl Watcher {
+    /// Reads the sensors, and says once when power cannot be read any more.
+    pub(crate) fn sense(&mut self, board: &Jetson) -> Sensed {
+        let sensed = Sensed {
+            power: board.power(),
+            over_current_events: board.over_current_events(),
+            hot: board.temperature_max().is_some_and(|zone| zone >= HOT)
+                || board.is_heat_limited() == Some(true),
+        };
+        if let (Some(before), Some(now)) = (self.over_current_events, sensed.over_current_events) {
+            self.seen.over_current_events += now.saturating_sub(before);
+        }
+        self.over_current_events = sensed.over_current_events.or(self.over_current_events);
+        self.seen.heat_events += u64::from(sensed.hot && !self.hot);
+        self.hot = sensed.hot;
+        let blind = sensed.power.is_none();
+        if blind && !self.blind {
+            let why = match board.rails().is_stale() {
+                true => "its sensors repeat one value",
+                false => "a rail is missing or cannot be read",
+            };
+            log::warn!("the board's power is not known ({why}): its budget is not watched");
+        }
+        self.blind = blind;
+        sensed
+    }
+
+    /// Whether it is time to look for drift.
+    pub(crate) fn is_due(&self, now_ns: u64) -> bool {
+        self.watch.is_due(now_ns)
+    }
+
+    /// Takes note of a look for drift; tells whether the mode is to be set again.
+    pub(crate) fn drifted(&mut self, now_ns: u64, look: Result<Drift, NodeError>) -> bool {
+        let drift = match look {
+            Ok(drift) => drift,
+            Err(error) => {
+                if !self.unreadable {
+                    self.unreadable = true;
+                    log::warn!("other programs' changes of clocks are not noticed: {error}");
+                }
+                return false;
+            }
+        };
+        self.unreadable = false;
+        let reaction = self.watch.observe(now_ns, drift);
+        self.seen.drifts += u64::from(drift.any());
+        if reaction == Reaction::Contested && !self.contested {
+            log::warn!(
+                "another program keeps changing the {drift} (nvpmodel, jetson_clocks?): left alone for \
+                 now; stop it, or expect other times and powers than the plan's"
+            );
+        }
+        self.contested = reaction == Reaction::Contested;
+        reaction == Reaction::Reapply
+    }
+}
 
 /// The board as the control sets it.
 pub(crate) struct Setter<'a>(pub(crate) &'a mut Jetson);
@@ -36,35 +129,24 @@ pub(crate) fn watch(
     readings: &Readings,
     clock: &impl Clock,
     done: &AtomicBool,
-) {
+) -> Seen {
+    let mut watcher = Watcher::default();
     let mut board = match discover(options) {
         Ok(board) => board,
         Err(_) => {
             log::warn!("the board's sensors cannot be opened again; it runs unwatched");
-            return;
+            return watcher.seen;
         }
     };
-    let mut watch = Watch::default();
-    let mut contested = false;
     while !done.load(Ordering::Relaxed) {
-        let hot = board.temperature_max().is_some_and(|zone| zone.0 >= HOT.0);
-        readings.set(board.power(), board.over_current_events(), hot);
-        if watch.is_due(clock.now_ns()) {
-            let reaction = look(&mut board, plan, readings, &mut watch, clock.now_ns());
-            match reaction {
-                Some(Reaction::Reapply) => readings.drifted(),
-                Some(Reaction::Contested) if !contested => {
-                    contested = true;
-                    log::warn!(
-                        "another program keeps changing the clocks (nvpmodel, jetson_clocks?): they are \
-                         left alone; stop it, or expect other times and powers than the plan's"
-                    );
-                }
-                _ => {}
-            }
+        let sensed = watcher.sense(&board);
+        readings.set(sensed.power, sensed.over_current_events, sensed.hot);
+        if watcher.is_due(clock.now_ns()) {
+            look(&mut board, plan, readings, &mut watcher, clock.now_ns());
         }
         thread::park_timeout(EVERY);
     }
+    watcher.seen
 }
 
 /// Compares the board with the row that is set; nothing while that changes.
@@ -72,11 +154,17 @@ fn look(
     board: &mut Jetson,
     plan: &PlanTable,
     readings: &Readings,
-    watch: &mut Watch,
+    watcher: &mut Watcher,
     now_ns: u64,
-) -> Option<Reaction> {
-    let (row, ticket) = readings.row()?;
-    let mode = plan.rows.get(row)?.mode;
-    let drift = board.verify(&mode).ok()?;
-    readings.held(ticket).then(|| watch.observe(now_ns, drift))
+) {
+    let Some((row, ticket)) = readings.row() else {
+        return;
+    };
+    let Some(mode) = plan.rows.get(row).map(|row| row.mode) else {
+        return;
+    };
+    let drift = board.verify(&mode);
+    if readings.held(ticket) && watcher.drifted(now_ns, drift) {
+        readings.drifted();
+    }
 }

@@ -1,17 +1,21 @@
-//! Changes the clocks of the board below a root, over and over, until it is killed.
+//! `change_clocks ROOT [STATE]`: changes the clocks of the board below a root, over and over, until it is
+//! killed.
 
 use fulcrum_plan::PowerMode;
-use fulcrum_runtime::board::{Jetson, Topology};
+use fulcrum_runtime::board::{Jetson, Options, Topology};
 use std::error::Error;
 use std::path::PathBuf;
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let root = PathBuf::from(
-        std::env::args_os()
-            .nth(1)
-            .ok_or("usage: change_clocks ROOT")?,
-    );
-    let mut board = Jetson::discover(&root)?;
+    let mut arguments = std::env::args_os().skip(1).map(PathBuf::from);
+    let root = arguments
+        .next()
+        .ok_or("usage: change_clocks ROOT [STATE]")?;
+    let options = Options {
+        state_folder: arguments.next(),
+        ..Options::default()
+    };
+    let mut board = Jetson::discover_with(&root, options, |sysfs| sysfs)?;
     // Whoever waits for this line knows that from now on clocks change.
     println!("ready");
     board.recover()?;

@@ -2,11 +2,11 @@
 //! `fulcrumd profile` serves, measured by the planner's synthetic source. With it, a plan through a
 //! process, or through ssh, can be compared byte by byte with one that was made without.
 
-use fulcrum_plan::PowerMode;
 use fulcrum_plan::board::Clocks;
 use fulcrum_plan::link::{self, Hello, Measured, Offer, Order, Progress, Reason, Stage};
 use fulcrum_plan::table;
 use fulcrum_plan::units::{Khz, MicroSec, MilliWatt};
+use fulcrum_plan::{GpuMasks, PowerMode};
 use fulcrum_planner::boards;
 use fulcrum_planner::profile::synthetic::Synthetic;
 use fulcrum_planner::profile::{ProfileSource, Run};
@@ -36,6 +36,7 @@ impl Profiler for Board {
             gpu_khz: clocks(&modes, |mode| mode.gpu_khz),
             emc_khz: clocks(&modes, |mode| mode.emc_khz),
             counts_over_current: true,
+            gpu_masks: GpuMasks::default(),
             offers: offers.collect(),
         }
     }

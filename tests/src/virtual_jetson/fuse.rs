@@ -7,27 +7,105 @@ use super::kernel::Kernel;
 use fuser::{
     BackgroundSession, BsdFileFlags, Config, Errno, FileAttr, FileHandle, FileType, Filesystem,
     FopenFlags, Generation, INodeNo, LockOwner, MountOption, OpenFlags, ReplyAttr, ReplyData,
-    ReplyDirectory, ReplyEntry, ReplyOpen, ReplyWrite, Request, TimeOrNow, WriteFlags,
+    ReplyDirectory, ReplyEntry, ReplyOpen, ReplyWrite, Request, SessionACL, TimeOrNow, WriteFlags,
 };
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Nothing is cached: a cluster's files may be gone at the next look.
 const TTL: Duration = Duration::ZERO;
 const ENODEV: i32 = 19;
 
-/// Mounts a kernel at an empty folder; dropping the session unmounts it.
+/// Mounts a kernel at an empty folder, for every user; dropping the session unmounts it.
 ///
 /// # Errors
 /// There is no `/dev/fuse`, or this user may not mount.
 pub fn mount(kernel: Arc<Mutex<Kernel>>, at: &Path) -> io::Result<BackgroundSession> {
+    mount_with(kernel, at, Arc::default())
+}
+
+/// As [`mount`], with calls that can be made to hang.
+///
+/// # Errors
+/// As [`mount`].
+pub fn mount_with(
+    kernel: Arc<Mutex<Kernel>>,
+    at: &Path,
+    hang: Arc<Hang>,
+) -> io::Result<BackgroundSession> {
     let mut config = Config::default();
-    config.mount_options = vec![MountOption::FSName("virtual-jetson".to_owned())];
-    fuser::spawn_mount(Mounted::new(kernel), at, &config)
+    config.mount_options = vec![
+        MountOption::FSName("virtual-jetson".to_owned()),
+        MountOption::DefaultPermissions,
+    ];
+    config.acl = SessionACL::All;
+    fuser::spawn_mount(Mounted::new(kernel, hang), at, &config)
+}
+
+/// A call of the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Call {
+    /// `read(2)`.
+    Read,
+    /// `write(2)`.
+    Write,
+}
+
+/// Makes one call hang, as a driver does whose firmware does not answer: whoever called cannot even be
+/// killed before the call returns.
+#[derive(Debug, Default)]
+pub struct Hang {
+    state: Mutex<HangState>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct HangState {
+    /// Which call, and how many of its kind are still to come.
+    armed: Option<(Call, u64)>,
+    hanging: bool,
+}
+
+impl Hang {
+    /// The `k`-th call of a kind from now hangs, counted from 1.
+    pub fn arm(&self, call: Call, k: u64) {
+        self.lock().armed = Some((call, k));
+    }
+
+    /// Waits until a call hangs; tells whether one does.
+    pub fn wait(&self, patience: Duration) -> bool {
+        let waited = self
+            .changed
+            .wait_timeout_while(self.lock(), patience, |state| !state.hanging);
+        waited.unwrap_or_else(PoisonError::into_inner).0.hanging
+    }
+
+    /// Lets the call go on, and no other hang.
+    pub fn release(&self) {
+        *self.lock() = HangState::default();
+        self.changed.notify_all();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HangState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Comes by with a call.
+    fn pass(&self, call: Call) {
+        let mut state = self.lock();
+        let Some((armed, left)) = state.armed.filter(|(armed, _)| *armed == call) else {
+            return;
+        };
+        state.armed = (left > 1).then_some((armed, left - 1));
+        state.hanging = left <= 1;
+        self.changed.notify_all();
+        let over = self.changed.wait_while(state, |state| state.hanging);
+        drop(over.unwrap_or_else(PoisonError::into_inner));
+    }
 }
 
 /// What an inode is.
@@ -40,6 +118,7 @@ enum Inode {
 
 struct Mounted {
     kernel: Arc<Mutex<Kernel>>,
+    hang: Arc<Hang>,
     /// Path and kind of every inode; inode `n` is entry `n - 1`, the root is the first.
     inodes: Vec<(PathBuf, Inode)>,
     numbers: BTreeMap<PathBuf, u64>,
@@ -47,7 +126,7 @@ struct Mounted {
 }
 
 impl Mounted {
-    fn new(kernel: Arc<Mutex<Kernel>>) -> Self {
+    fn new(kernel: Arc<Mutex<Kernel>>, hang: Arc<Hang>) -> Self {
         let mut kinds: BTreeMap<PathBuf, Inode> = BTreeMap::new();
         kinds.insert(PathBuf::new(), Inode::Folder);
         {
@@ -68,6 +147,7 @@ impl Mounted {
             .collect();
         Self {
             kernel,
+            hang,
             inodes: kinds.into_iter().collect(),
             numbers,
             start: Instant::now(),
@@ -93,9 +173,11 @@ impl Mounted {
     fn attributes(&self, number: u64) -> Option<FileAttr> {
         let (path, inode) = self.inode(number)?;
         let (kind, perm, size) = match inode {
+            // debugfs is root's as a whole (jetson.md 4.4).
+            Inode::Folder if path.ends_with("kernel/debug") => (FileType::Directory, 0o700, 0),
             Inode::Folder => (FileType::Directory, 0o755, 0),
             Inode::File if !self.kernel().exists(path) => return None,
-            Inode::File => (FileType::RegularFile, 0o644, 4096),
+            Inode::File => (FileType::RegularFile, self.kernel().permissions(path), 4096),
             Inode::Link(to) => (FileType::Symlink, 0o777, to.as_os_str().len()),
         };
         Some(FileAttr {
@@ -199,6 +281,7 @@ impl Filesystem for Mounted {
         _lock_owner: Option<LockOwner>,
         reply: ReplyData,
     ) {
+        self.hang.pass(Call::Read);
         let text = self
             .open_file(ino.0, fh)
             .and_then(|path| self.kernel().read(path).map_err(Errno::from_i32));
@@ -226,6 +309,7 @@ impl Filesystem for Mounted {
         _lock_owner: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
+        self.hang.pass(Call::Write);
         let text = String::from_utf8_lossy(data);
         let written = self
             .open_file(ino.0, fh)

@@ -1,8 +1,12 @@
 //! How a Jetson's kernel answers reads and writes of its clock and sensor files.
 
 use super::Spec;
-use fulcrum_plan::Board;
+use super::files::{File, classify, policy_of};
+use super::sensors::{REGISTER_US, SensorFault, Sensors};
 use fulcrum_plan::board::Clocks;
+use fulcrum_plan::units::Khz;
+use fulcrum_plan::{Board, PowerMode};
+use fulcrum_planner::profile::Run;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -14,31 +18,9 @@ const EBUSY: i32 = 16;
 const ENODEV: i32 = 19;
 const EINVAL: i32 = 22;
 
-/// One file of the tree.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum File {
-    /// Holds what it held at the start, and takes no write.
-    Fixed,
-    CpuOnline(u8),
-    /// Any other file of a policy: gone while the cluster is offline.
-    CpuOther(u8),
-    CpuMin(u8),
-    CpuMax(u8),
-    CpuCurrent(u8),
-    GpuMin,
-    GpuMax,
-    GpuCurrent,
-    GpuPower,
-    TpcMask,
-    OtherMask,
-    EmcCap,
-    EmcLock,
-    EmcRate,
-    /// Current of a rail: chip and channel.
-    Current(u8, u8),
-    GatedZone,
-    OverCurrent,
-}
+/// How long a new clock takes to run (jetson.md 4.1).
+const CPU_DELAY_US: u64 = 1_000;
+const GPU_DELAY_US: u64 = 5_000;
 
 /// The clocks of a board: what a test compares before and after.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,6 +37,20 @@ pub struct State {
     pub emc_cap: u64,
     /// Rate that the memory clock is locked to.
     pub emc_locked_hz: Option<u64>,
+}
+
+impl State {
+    /// The upper bounds as a mode.
+    pub(super) fn mode(&self) -> PowerMode {
+        let khz = |value: u64| Khz(u32::try_from(value).unwrap_or(u32::MAX));
+        let cpu_khz = self.cpu_khz.values().map(|(_, max)| *max).max();
+        PowerMode {
+            cores: u8::try_from(self.online.count_ones()).unwrap_or(u8::MAX),
+            cpu_khz: khz(cpu_khz.unwrap_or(0)),
+            gpu_khz: khz(self.gpu_hz.1 / 1000),
+            emc_khz: khz(self.emc_locked_hz.unwrap_or(self.emc_cap) / 1000),
+        }
+    }
 }
 
 /// A failure that a test asked for.
@@ -90,7 +86,14 @@ pub struct Kernel {
     generation: u64,
     /// Upper bound that heat allows the CPU.
     thermal_khz: Option<u64>,
-    over_current_events: u64,
+    /// What the CPU really runs at, whatever the files say.
+    throttle_khz: Option<u64>,
+    /// The CPU's clocks before the last change of bounds, and when that was; the same for the GPU.
+    cpu_before: BTreeMap<u8, (u64, u64)>,
+    gpu_before: (u64, u64),
+    sensors: Sensors,
+    /// Labels of the rails that make up the board's power.
+    summed: Vec<String>,
     fault: Option<(Fault, i32)>,
     writes: u64,
     log: String,
@@ -152,7 +155,15 @@ impl Kernel {
             files,
             generation: 0,
             thermal_khz: None,
-            over_current_events: 0,
+            throttle_khz: None,
+            cpu_before: BTreeMap::new(),
+            gpu_before: (0, 0),
+            sensors: Sensors::new(board),
+            summed: board
+                .power_rails
+                .iter()
+                .map(|rail| rail.as_str().to_owned())
+                .collect(),
             fault: None,
             writes: 0,
             log: String::new(),
@@ -208,9 +219,39 @@ impl Kernel {
         self.thermal_khz = limit_khz;
     }
 
-    /// Counts over-current events (jetson.md 1.7).
+    /// The CPU runs slower than all bounds say: only its measured clock shows it (jetson.md 1.2).
+    pub fn set_throttle_khz(&mut self, throttle_khz: Option<u64>) {
+        self.throttle_khz = throttle_khz;
+    }
+
+    /// Over-current events happen; firmware publishes them later (jetson.md 1.7).
     pub fn over_current(&mut self, events: u64) {
-        self.over_current_events += events;
+        self.sensors.over_current(events, self.now_us);
+    }
+
+    /// A workload begins to run, or ends. The GPU is powered while it does.
+    pub fn set_load(&mut self, load: Option<Run>) {
+        let mode = self.state.mode();
+        self.sensors.set_load(load, &mode, self.now_us);
+    }
+
+    /// Power sensors begin to fail, or work again.
+    pub fn set_sensor_fault(&mut self, fault: Option<SensorFault>) {
+        self.sensors.set_fault(fault, self.now_us);
+    }
+
+    /// Time since the start.
+    #[must_use]
+    pub fn now_us(&self) -> u64 {
+        self.now_us
+    }
+
+    /// Permissions of a file.
+    #[must_use]
+    pub fn permissions(&self, path: &Path) -> u16 {
+        self.files
+            .get(path)
+            .map_or(0, |(file, _)| file.permissions(self.iso_cap))
     }
 
     /// What nvpmodel does at `systemctl isolate`: stock bounds, no lock (jetson.md 4.5).
@@ -271,33 +312,39 @@ impl Kernel {
             }
         }
         let (file, text) = self.files.get(path).ok_or(ENOENT)?;
-        if !self.is_there(*file) {
+        let (file, text) = (*file, text.clone());
+        if !self.is_there(file) {
             return Err(ENOENT);
         }
+        if matches!(file, File::Voltage | File::Current(..)) {
+            self.now_us += REGISTER_US;
+        }
         let state = &self.state;
-        let value = match *file {
-            File::Fixed | File::CpuOther(_) | File::TpcMask | File::OtherMask => {
-                return Ok(text.clone());
+        let value = match file {
+            File::Fixed | File::CpuOther(_) | File::TpcMask | File::OtherMask | File::Voltage => {
+                return Ok(text);
             }
             File::CpuOnline(cpu) => state.online >> cpu & 1,
             File::CpuMin(policy) => self.cpu_bounds(policy).0,
-            File::CpuMax(policy) | File::CpuCurrent(policy) => self.cpu_bounds(policy).1,
+            File::CpuMax(policy) | File::CpuRequested(policy) => self.cpu_bounds(policy).1,
+            File::CpuMeasured(policy) => self.cpu_measured_khz(policy),
             File::GpuMin => state.gpu_hz.0,
             File::GpuMax => state.gpu_hz.1,
             // 0 while rail-gated (jetson.md 1.3).
-            File::GpuCurrent => {
-                if state.gpu_on {
-                    state.gpu_hz.1
-                } else {
-                    0
-                }
-            }
+            File::GpuCurrent if !self.gpu_is_powered() => 0,
+            File::GpuCurrent => match self.gpu_before {
+                (before_hz, since_us) if self.now_us - since_us < GPU_DELAY_US => before_hz,
+                _ => state.gpu_hz.1,
+            },
+            File::GpuStatus if self.gpu_is_powered() => return Ok("active\n".to_owned()),
+            File::GpuStatus => return Ok("suspended\n".to_owned()),
             File::GpuPower => return Ok(if state.gpu_on { "on\n" } else { "auto\n" }.to_owned()),
             File::EmcCap => state.emc_cap,
             File::EmcLock => u64::from(state.emc_locked_hz.is_some()),
             File::EmcRate => self.emc_rate_hz(),
-            File::Current(chip, channel) => self.current_ma(chip, channel),
-            File::OverCurrent => self.over_current_events,
+            File::Current(chip, channel) => self.current_ma(path, (chip, channel))?,
+            File::OverCurrent => self.sensors.events(self.now_us),
+            File::CpuCooling => u64::from(self.thermal_khz.is_some()),
             File::GatedZone if self.gated_zone == "EAGAIN" => return Err(EAGAIN),
             File::GatedZone => return Ok(format!("{}\n", self.gated_zone)),
         };
@@ -337,6 +384,8 @@ impl Kernel {
                 _ => return Err(EINVAL),
             },
             File::CpuMin(policy) | File::CpuMax(policy) => {
+                let before = (self.cpu_measured_khz(policy), self.now_us);
+                self.cpu_before.insert(policy, before);
                 let table = self.cpu_khz.iter().map(|khz| u64::from(khz.0));
                 let table: Vec<u64> = table.collect();
                 let bounds = self.state.cpu_khz.get_mut(&policy).ok_or(ENOENT)?;
@@ -345,6 +394,7 @@ impl Kernel {
             // Harsher than documented: a rail-gated GPU does not take a clock at all.
             File::GpuMin | File::GpuMax if !self.state.gpu_on => return Err(EBUSY),
             File::GpuMin | File::GpuMax => {
+                self.gpu_before = (self.state.gpu_hz.1, self.now_us);
                 bound(
                     &mut self.state.gpu_hz,
                     file == File::GpuMin,
@@ -440,79 +490,29 @@ impl Kernel {
         }
     }
 
-    /// A rail's current: a base, and parts that follow the clocks. Invented numbers of a plausible
-    /// size; only that they move with the clocks matters.
-    fn current_ma(&self, chip: u8, channel: u8) -> u64 {
-        let cores = u64::from(self.state.online.count_ones());
-        let cpu = self
-            .state
-            .cpu_khz
-            .keys()
-            .map(|policy| self.cpu_bounds(*policy).1)
-            .max();
-        let cpu_ma = cores * cpu.unwrap_or(0) / 40_000;
-        let gpu_ma = if self.state.gpu_on {
-            self.state.gpu_hz.1 / 1_000_000
-        } else {
-            40
+    /// The clock that the CPU runs at: what it is bound to, some time after the change (jetson.md 4.1).
+    fn cpu_measured_khz(&self, policy: u8) -> u64 {
+        let khz = match self.cpu_before.get(&policy) {
+            Some((before_khz, since_us)) if self.now_us - since_us < CPU_DELAY_US => *before_khz,
+            _ => self.cpu_bounds(policy).1,
         };
-        let emc_ma = self.emc_rate_hz() / 10_000_000;
-        40 * u64::from(chip + channel) + cpu_ma + gpu_ma + emc_ma
+        khz.min(self.throttle_khz.unwrap_or(u64::MAX))
     }
-}
 
-/// What a path is, by its name.
-fn classify(path: &Path, text: &str, folder: &Path) -> File {
-    let parts: Vec<_> = path.iter().map(|part| part.to_string_lossy()).collect();
-    let name = parts.last().map_or("", |name| name.as_ref());
-    let parent = parts.iter().rev().nth(1).map_or("", |name| name.as_ref());
-    let digits = |text: &str, prefix: &str| text.strip_prefix(prefix)?.parse::<u8>().ok();
-    let in_devfreq = parts.iter().any(|part| part == "devfreq");
-    match (
-        name,
-        digits(parent, "cpu"),
-        digits(parent, "policy"),
-        in_devfreq,
-    ) {
-        ("online", Some(cpu), _, _) => File::CpuOnline(cpu),
-        ("scaling_min_freq", _, Some(policy), _) => File::CpuMin(policy),
-        ("scaling_max_freq", _, Some(policy), _) => File::CpuMax(policy),
-        ("scaling_cur_freq" | "cpuinfo_cur_freq", _, Some(policy), _) => File::CpuCurrent(policy),
-        (_, _, Some(policy), _) => File::CpuOther(policy),
-        ("min_freq", _, _, true) => File::GpuMin,
-        ("max_freq", _, _, true) => File::GpuMax,
-        ("cur_freq", _, _, true) => File::GpuCurrent,
-        ("control", _, _, _) => File::GpuPower,
-        ("tpc_pg_mask", _, _, _) => File::TpcMask,
-        ("fbp_pg_mask" | "gpc_pg_mask", _, _, _) => File::OtherMask,
-        ("emc_iso_cap" | "emc", _, _, _) => File::EmcCap,
-        ("mrq_rate_locked", _, _, _) => File::EmcLock,
-        ("rate", _, _, _) => File::EmcRate,
-        ("oc3_event_cnt", _, _, _) => File::OverCurrent,
-        ("temp", _, _, _) if text.starts_with("-256000") => File::GatedZone,
-        _ => match (digits(parent, "hwmon"), name.strip_suffix("_input")) {
-            (Some(chip), Some(channel)) => {
-                let label = path.with_file_name(channel.replace("curr", "in") + "_label");
-                let connected = std::fs::read_to_string(folder.join(label));
-                match digits(channel, "curr") {
-                    Some(n) if connected.is_ok_and(|label| label != "NC\n") => {
-                        File::Current(chip, n)
-                    }
-                    _ => File::Fixed,
-                }
-            }
-            _ => File::Fixed,
-        },
+    fn gpu_is_powered(&self) -> bool {
+        self.state.gpu_on || self.sensors.is_loaded()
     }
-}
 
-fn policy_of(file: File) -> Option<u8> {
-    match file {
-        File::CpuOther(policy)
-        | File::CpuMin(policy)
-        | File::CpuMax(policy)
-        | File::CpuCurrent(policy) => Some(policy),
-        _ => None,
+    fn current_ma(&self, path: &Path, rail: (u8, u8)) -> Result<u64, i32> {
+        let beside = |name: &str| {
+            let path = path.with_file_name(format!("in{}_{name}", rail.1));
+            self.files.get(&path).map_or("", |(_, text)| text.trim())
+        };
+        let is_summed = self.summed.iter().any(|name| name == beside("label"));
+        let summed = is_summed.then_some(self.summed.len() as u64);
+        let mv = beside("input").parse().unwrap_or(0);
+        self.sensors
+            .current_ma(&self.state, rail, summed, mv, self.now_us)
     }
 }
 

@@ -2,12 +2,17 @@
 //!
 //! - [`kernel`] is the behaviour, without I/O: `read(path)`, `write(path, text)`, virtual time;
 //! - [`VirtualControls`] puts it below board control in one process, with virtual waiting;
+//! - [`bench`] runs simulated workloads on it, in virtual time, for `fulcrumd`'s own profiling;
 //! - `fuse` (feature of that name) mounts it, so that any program sees it as a `--sysfs-root`.
 //!
 //! What it imitates is written at each rule in [`kernel`], with its source. A rule that is harsher than
 //! what is documented says so: board control must live with either.
 
+pub mod bench;
 pub mod kernel;
+pub mod sensors;
+
+mod files;
 
 #[cfg(feature = "fuse")]
 pub mod fuse;
@@ -119,6 +124,21 @@ impl VirtualJetson {
         let path = path.canonicalize().expect("a control file");
         let root = self.root().canonicalize().expect("the root");
         path.strip_prefix(root).expect("below the root").to_owned()
+    }
+
+    /// The files of its sensors.
+    fn sensor_paths(&self) -> Vec<PathBuf> {
+        let kernel = self.kernel();
+        let is_sensor = |path: &Path| {
+            let text = path.to_string_lossy();
+            text.ends_with("_input") || text.ends_with("_event_cnt") || text.ends_with("cur_state")
+        };
+        let files = kernel.paths().filter(|(_, link)| link.is_none());
+        files
+            .map(|(path, _)| path)
+            .filter(|path| is_sensor(path))
+            .map(Path::to_owned)
+            .collect()
     }
 
     /// Discovers the board, with its control files below board control.

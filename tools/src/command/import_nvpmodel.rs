@@ -1,13 +1,16 @@
 //! `fulcrum import-nvpmodel`: NVIDIA's named modes, out of the user's own conf file, beside ours.
 
 use super::show::{ModeJson, mhz};
+use crate::nvpmodel::NamedMode;
+use crate::source::SourceArgument;
 use crate::table::Table;
 use crate::verdict::Verdict;
-use crate::{nvpmodel, plan_file};
+use crate::{nvpmodel, plan_file, presets};
 use anyhow::Context;
+use fulcrum_plan::Board;
 use serde::Serialize;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Options of `fulcrum import-nvpmodel`.
 #[derive(Debug, clap::Args)]
@@ -17,6 +20,17 @@ pub struct Arguments {
     /// Board whose clocks the modes are read with: a name, or a description file (.toml)
     #[arg(long, value_name = "NAME|FILE")]
     board: String,
+    /// Plan to compare the modes with: each is measured with the plan's workloads
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "profiles",
+        conflicts_with = "json"
+    )]
+    plan: Option<PathBuf>,
+    /// Where the measurements come from, as of `fulcrum plan`: the plan's own board
+    #[arg(long, value_name = "SOURCE", requires = "plan")]
+    profiles: Option<SourceArgument>,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -42,6 +56,9 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<Verdict> {
     let text = std::fs::read_to_string(&arguments.conf).with_context(|| path.clone())?;
     let conf = nvpmodel::parse(&text).with_context(|| path.clone())?;
     let modes = conf.named_modes(&board);
+    if let (Some(plan), Some(profiles)) = (&arguments.plan, &arguments.profiles) {
+        return compare(plan, profiles, &board, &modes);
+    }
     let mut out = std::io::stdout().lock();
     if arguments.json {
         let modes = modes.into_iter().map(|named| NamedModeJson {
@@ -78,5 +95,27 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<Verdict> {
         table.push(row);
     }
     write!(out, "{table}")?;
+    Ok(Verdict::Done)
+}
+
+/// Measures the modes, and says how much faster the plan is at no more power.
+fn compare(
+    plan: &Path,
+    profiles: &SourceArgument,
+    board: &Board,
+    modes: &[NamedMode],
+) -> anyhow::Result<Verdict> {
+    let plan = plan_file::read_good(plan, std::slice::from_ref(board))?;
+    let mut source = profiles.open(Some(board.name.as_str()), plan.provenance.seed)?;
+    let compared = presets::compare(&plan, &mut *source, modes)?;
+    let mut out = std::io::stdout().lock();
+    write!(out, "{}", presets::table(&compared))?;
+    for named in modes.iter().filter(|named| !named.masks.is_empty()) {
+        writeln!(
+            out,
+            "{}: measured with the masks of the board as it is, not with those of the preset",
+            named.name
+        )?;
+    }
     Ok(Verdict::Done)
 }

@@ -3,7 +3,7 @@
 use crate::plan_file;
 use crate::table::Table;
 use crate::verdict::Verdict;
-use fulcrum_plan::{Cell, PlanTable, PowerMode, Row};
+use fulcrum_plan::{Cell, GpuMasks, PlanTable, PowerMode, Row};
 use serde::Serialize;
 use std::io::Write;
 use std::path::PathBuf;
@@ -68,6 +68,7 @@ struct ProvenanceJson<'a> {
     seed: u64,
     profiles: u32,
     inputs_crc: u32,
+    gpu_masks: GpuMasks,
 }
 
 #[derive(Debug, Serialize)]
@@ -90,6 +91,7 @@ impl<'a> PlanJson<'a> {
                 seed: plan.provenance.seed,
                 profiles: plan.provenance.profiles,
                 inputs_crc: plan.provenance.inputs_crc,
+                gpu_masks: plan.provenance.gpu_masks,
             },
             train: train.map(|workload| workload.name.as_str()),
             train_batch: train.and_then(|workload| workload.batches.first()).copied(),
@@ -193,6 +195,9 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<Verdict> {
         from.seed,
         from.inputs_crc
     )?;
+    if from.gpu_masks != GpuMasks::default() {
+        writeln!(out, "measured on a GPU with {}", from.gpu_masks)?;
+    }
     write!(out, "{}", table(&plan))?;
     Ok(Verdict::Done)
 }

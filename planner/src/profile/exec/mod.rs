@@ -15,7 +15,7 @@ use crate::workload::{Role, Workload};
 use connection::{Connection, Lost};
 use fulcrum_plan::link::{self, Hello, Measured, Order, Progress, Request, Response};
 use fulcrum_plan::units::Khz;
-use fulcrum_plan::{Cell, PowerMode};
+use fulcrum_plan::{Cell, GpuMasks, PowerMode};
 use std::time::{Duration, Instant};
 
 /// How long to wait for a board, and how often to call it again.
@@ -329,9 +329,15 @@ impl ProfileSource for Exec {
         &self.hello.board
     }
 
-    /// Not the command: the same board may be reached in another way tomorrow.
+    /// Not the command: the same board may be reached in another way tomorrow. With other masks it is
+    /// another board: its measurements do not belong into the same journal.
     fn identity(&self) -> String {
-        format!("exec {} {}", self.hello.board, self.hello.module)
+        let Hello { board, module, .. } = &self.hello;
+        let mut identity = format!("exec {board} {module}");
+        if self.hello.gpu_masks != GpuMasks::default() {
+            identity += &format!(" {}", self.hello.gpu_masks);
+        }
+        identity
     }
 
     fn workloads(&self) -> &[Workload] {
@@ -357,6 +363,10 @@ impl ProfileSource for Exec {
             }
         }
         modes
+    }
+
+    fn gpu_masks(&self) -> GpuMasks {
+        self.hello.gpu_masks
     }
 
     fn profile(&mut self, run: &Run) -> Result<Measurement, ProfileError> {

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::profile::Fault;
+use fulcrum_plan::GpuMasks;
 use fulcrum_plan::link::{FRAME_LEN_MAX, No, Offer, Reason, Stage, encode, text};
 use fulcrum_plan::table;
 use fulcrum_plan::units::{MicroSec, MilliWatt};
@@ -51,6 +52,7 @@ fn hello() -> Hello {
         gpu_khz: [MODE.gpu_khz].into_iter().collect(),
         emc_khz: [MODE.emc_khz].into_iter().collect(),
         counts_over_current: true,
+        gpu_masks: GpuMasks::default(),
         offers: [offer].into_iter().collect(),
     }
 }

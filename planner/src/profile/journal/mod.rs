@@ -12,7 +12,7 @@ mod file;
 use crate::profile::{Measurement, ProfileError, ProfileSource, Run};
 use crate::workload::Workload;
 use file::JournalFile;
-use fulcrum_plan::PowerMode;
+use fulcrum_plan::{GpuMasks, PowerMode};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
@@ -173,6 +173,10 @@ impl<S: ProfileSource> ProfileSource for Journaled<S> {
 
     fn modes(&self, workloads: &[Workload]) -> Vec<PowerMode> {
         self.source.modes(workloads)
+    }
+
+    fn gpu_masks(&self) -> GpuMasks {
+        self.source.gpu_masks()
     }
 
     fn profile(&mut self, run: &Run) -> Result<Measurement, ProfileError> {

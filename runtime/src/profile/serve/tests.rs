@@ -1,9 +1,9 @@
 //! Conversations over pipes with a board that measures nothing.
 
 use super::*;
-use fulcrum_plan::PowerMode;
 use fulcrum_plan::link::{Role, Stage};
 use fulcrum_plan::units::{MicroSec, MilliWatt};
+use fulcrum_plan::{GpuMasks, PowerMode};
 use std::io::{PipeReader, PipeWriter, Read, pipe};
 use std::thread::{self, JoinHandle};
 
@@ -25,6 +25,7 @@ fn hello() -> Hello {
         gpu_khz: Default::default(),
         emc_khz: Default::default(),
         counts_over_current: false,
+        gpu_masks: GpuMasks::default(),
         offers: Default::default(),
     }
 }

@@ -1,0 +1,107 @@
+//! A mode that is only held: other programs do the work, and the board is guarded all the same.
+
+use super::job::Job;
+use super::outcome::Outcome;
+use super::prepare::demand;
+use super::reporter::{CONFIRM_AFTER, confirm, log_event};
+use super::threads::{Monotonic, WAIT_MAX};
+use super::watcher::{EVERY, Sensed, Watcher};
+use fulcrum_plan::PowerMode;
+use fulcrum_plan::units::MilliRps;
+use fulcrum_runtime::board::Jetson;
+use fulcrum_runtime::control::Event;
+use fulcrum_runtime::guard::{Change, Guard, Reading, Reason};
+use fulcrum_runtime::notify::Notifier;
+use fulcrum_runtime::serve::Clock;
+use std::sync::atomic::Ordering;
+use std::thread;
+use std::time::Duration;
+
+/// Holds the mode until a signal or the end of the duration: sets it again when something else changed it,
+/// and goes to another row of the plan when power, over-current or heat demand it.
+pub(crate) fn hold(job: &Job<'_>, board: &mut Jetson, notifier: &mut Notifier) -> Outcome {
+    let clock = Monotonic::start();
+    let elapsed = || Duration::from_nanos(clock.now_ns());
+    let mut holder = Holder {
+        board,
+        guard: Guard::new(job.problem, demand(job.options), job.solution, 0),
+        watcher: Watcher::default(),
+    };
+    let mut confirmed = false;
+    let mut next = Duration::ZERO;
+    while !job.stop.load(Ordering::Relaxed) && job.options.duration.is_none_or(|d| elapsed() < d) {
+        if !confirmed && elapsed() >= CONFIRM_AFTER {
+            confirmed = true;
+            confirm(job.store);
+        }
+        notifier.alive(clock.now_ns());
+        if elapsed() >= next {
+            next = elapsed() + EVERY;
+            holder.look(job, clock.now_ns());
+        }
+        thread::sleep(WAIT_MAX);
+    }
+    Outcome {
+        elapsed: elapsed(),
+        seen: holder.watcher.seen,
+        ..Outcome::default()
+    }
+}
+
+struct Holder<'a> {
+    board: &'a mut Jetson,
+    guard: Guard,
+    watcher: Watcher,
+}
+
+impl Holder<'_> {
+    fn look(&mut self, job: &Job<'_>, now_ns: u64) {
+        let before = self.watcher.seen;
+        let sensed = self.watcher.sense(self.board);
+        let over_current = self.watcher.seen.over_current_events > before.over_current_events;
+        if self.guard.is_due(now_ns) || over_current {
+            let reading = reading(&sensed, over_current, demand(job.options).rate, now_ns);
+            if let Some(change) = self.guard.step(now_ns, job.plan, &reading) {
+                self.change(now_ns, change);
+            }
+        }
+        if self.watcher.is_due(now_ns) {
+            let mode = self.guard.current().mode;
+            let drift = self.board.verify(&mode);
+            if self.watcher.drifted(now_ns, drift) && self.set(&mode, Reason::Drift) {
+                log_event(&Event::Mended);
+            }
+        }
+    }
+
+    fn change(&mut self, now_ns: u64, Change { solution, reason }: Change) {
+        let same_mode = solution.mode == self.guard.current().mode;
+        if same_mode || self.set(&solution.mode, reason) {
+            self.guard.done(now_ns, solution);
+            log::warn!("{reason}: now {}", solution.mode);
+        }
+    }
+
+    fn set(&mut self, mode: &PowerMode, reason: Reason) -> bool {
+        let applied = self.board.apply(mode);
+        if let Err(error) = &applied {
+            log::error!("{reason}: {error}");
+        }
+        applied.is_ok()
+    }
+}
+
+/// What the guard is told. Whoever does the work tells nothing of it: as many requests are taken to come as
+/// were asked for, and all to be answered in time.
+fn reading(sensed: &Sensed, over_current: bool, rate: MilliRps, now_ns: u64) -> Reading {
+    let arrived = u128::from(rate.0) * u128::from(now_ns) / 1_000_000_000_000;
+    Reading {
+        power_mw: sensed.power,
+        planned_mw: None,
+        over_current,
+        hot: sensed.hot,
+        arrived: u64::try_from(arrived).unwrap_or(u64::MAX),
+        missed: 0,
+        slowdown_per_mille: None,
+    }
+}
