@@ -25,13 +25,13 @@ import subprocess
 import sys
 import tempfile
 import time
-import warnings
 from pathlib import Path
 
 import float64_step
 import numpy as np
 import onnxruntime as ort
 import torch
+from export_torch import export
 from torch import nn
 
 TARGET = os.environ.get("CARGO_TARGET_DIR", str(Path(__file__).resolve().parents[2] / "target"))
@@ -267,16 +267,6 @@ def read_params(path):
     return np.split(values, np.cumsum(counts)[:-1])
 
 
-def export(model, x, path):
-    model.train()
-    torch.onnx.export(
-        model, (torch.from_numpy(x),), str(path), opset_version=17, dynamo=False,
-        training=torch.onnx.TrainingMode.TRAINING, do_constant_folding=False,
-        input_names=["x"], output_names=["logits"],
-        dynamic_axes={"x": {0: "batch"}, "logits": {0: "batch"}},
-    )  # fmt: skip
-
-
 def session(path, threads):
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
@@ -292,7 +282,7 @@ def compare(name, seed, folder, arguments):
     model = make()
     data = [draw(rng, batch) for _ in range(8)]
     onnx_path, step_path = folder / f"{name}.onnx", folder / f"{name}.step.onnx"
-    export(model, data[0][0], onnx_path)
+    export(model, torch.from_numpy(data[0][0]), onnx_path)
     subprocess.run(
         [BUILDER, onnx_path, step_path, "cross-entropy", optimizer_name, str(batch), *settings], check=True
     )
@@ -407,7 +397,6 @@ def main():
     parser.add_argument("--block-s", type=float, default=1.0, help="with --time: seconds of one block")
     parser.add_argument("--keep", type=Path, help="write the files here and keep them")
     arguments = parser.parse_args()
-    warnings.filterwarnings("ignore")  # the exporter's
     torch.set_num_threads(arguments.threads)
     torch.use_deterministic_algorithms(True)
     good = True

@@ -51,10 +51,7 @@ pub enum BuildError {
         below: String,
     },
     /// Nothing to train.
-    #[error(
-        "the model has no trainable parameter: {trainable_before_freezing} of its initializers could \
-         be trained, and --freeze takes all of them; give an expression that leaves some"
-    )]
+    #[error("the model has no trainable parameter: {}", nothing_to_train(*trainable_before_freezing))]
     NothingToTrain {
         /// Parameters before freezing.
         trainable_before_freezing: usize,
@@ -97,6 +94,18 @@ pub enum BuildError {
     /// this crate.
     #[error("the training step could not be completed")]
     Assembly(#[from] OperatorError),
+}
+
+fn nothing_to_train(before_freezing: usize) -> String {
+    match before_freezing {
+        0 => "no operator on the way to the output uses an initializer of 32-bit floats with an axis; \
+              parameters within a node's attributes (scikit-learn's LinearClassifier) are not trained"
+            .to_owned(),
+        count => format!(
+            "{count} of its initializers could be trained, and --freeze takes all of them; give an \
+             expression that leaves some"
+        ),
+    }
 }
 
 /// Why the files of a training step were not written; none of them is half-written.

@@ -114,9 +114,16 @@ pub(crate) fn output(model: &Model, options: &Options) -> Result<ValueInfo, Buil
                 format!("output '{name}'"),
                 format!("no node gives it; the model has the outputs {names}"),
             ),
+            None if names.is_empty() => (
+                "the model".to_owned(),
+                "none of its outputs is a tensor of numbers; name a value within it (--output NAME)"
+                    .to_owned(),
+            ),
             None => (
                 "the model".to_owned(),
-                format!("no output of 32-bit floats among {names}; name a value within it (--output NAME)"),
+                format!(
+                    "no output of 32-bit floats among {names}; name a value within it (--output NAME)"
+                ),
             ),
         };
         BuildError::Interface { what, reason }
