@@ -203,7 +203,12 @@ impl<S: ProfileSource> ProfileSource for Unreliable<S> {
         self.profiles += 1;
         let _ = self.random(run);
         self.gpu_khz = Some(measurement.mode_read_back.gpu_khz);
-        self.source.replayed(run, measurement);
+        // With a stuck clock it was another mode that the source measured.
+        let in_effect = Run {
+            mode: measurement.mode_read_back,
+            ..run.clone()
+        };
+        self.source.replayed(&in_effect, measurement);
     }
 }
 
