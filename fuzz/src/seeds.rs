@@ -211,25 +211,35 @@ fn messages(seeds: &Seeds) -> io::Result<()> {
 }
 
 fn samples(seeds: &Seeds) -> io::Result<()> {
-    let (count, elements, classes) = (3u32, 2u32, 10u32);
-    let mut header = b"FREC\x01\x00\x01\x00".to_vec();
-    header.extend(
-        [count, elements, classes]
-            .iter()
-            .flat_map(|field| field.to_le_bytes()),
-    );
-    let records = (0..count).map(|record| {
-        let mut bytes = i64::from(record).to_le_bytes().to_vec();
-        bytes.extend([0.5f32, -1.0].iter().flat_map(|value| value.to_le_bytes()));
-        bytes
-    });
-    let (mut whole, mut repaired) = (with_checksum(&header), header);
-    for record in records {
-        whole.extend(with_checksum(&record));
-        repaired.extend(record);
+    // Classes of version 1 and, with a channel's normalisation, of version 2; values.
+    for (name, start, per_label, channel) in [
+        ("three", b"FREC\x01\x00\x01\x00", 10u32, &[][..]),
+        ("normalised", b"FREC\x02\x00\x01\x01", 10, &[0.5f32, 0.25]),
+        ("values", b"FREC\x02\x00\x02\x00", 2, &[]),
+    ] {
+        let mut header = start.to_vec();
+        let (count, elements) = (3u32, 2u32);
+        header.extend(
+            [count, elements, per_label]
+                .iter()
+                .flat_map(|field| field.to_le_bytes()),
+        );
+        header.extend(channel.iter().flat_map(|value| value.to_le_bytes()));
+        let records = (0..count).map(|record| {
+            // Two values take as many bytes as a class.
+            let mut bytes = i64::from(record).to_le_bytes().to_vec();
+            bytes.extend([0.5f32, -1.0].iter().flat_map(|value| value.to_le_bytes()));
+            bytes
+        });
+        let (mut whole, mut repaired) = (with_checksum(&header), header);
+        for record in records {
+            whole.extend(with_checksum(&record));
+            repaired.extend(record);
+        }
+        seeds.write_chosen(WHOLE, name, &whole)?;
+        seeds.write_chosen(REPAIRED, name, &repaired)?;
     }
-    seeds.write_chosen(WHOLE, "three", &whole)?;
-    seeds.write_chosen(REPAIRED, "three", &repaired)
+    Ok(())
 }
 
 /// What kernels spell: (name, content).

@@ -3,19 +3,27 @@
 #![no_main]
 
 use fulcrum_fuzz::with_checksum;
-use fulcrum_runtime::data::Records;
+use fulcrum_runtime::data::{LabelKind, Records};
 use libfuzzer_sys::fuzz_target;
 
-const HEADER_BODY: usize = 20;
+const FIXED_BYTES: usize = 20;
+/// Kind of a label that is values.
+const VALUES: u8 = 2;
 
 /// A file whose checksums match: a header's fields, then records of the size that the header says.
 fn repaired(bytes: &[u8]) -> Option<Vec<u8>> {
-    let (header, mut rest) = bytes.split_at_checked(HEADER_BODY)?;
-    let elements = u32::from_le_bytes(*header.get(12..)?.first_chunk()?);
-    let body = usize::try_from(elements)
+    let fixed = bytes.first_chunk::<FIXED_BYTES>()?;
+    let header_bytes = FIXED_BYTES + 8 * usize::from(fixed[7]);
+    let (header, mut rest) = bytes.split_at_checked(header_bytes)?;
+    let field = |at: usize| Some(u32::from_le_bytes(*fixed.get(at..)?.first_chunk()?));
+    let label_bytes = match fixed[6] {
+        VALUES => usize::try_from(field(16)?).ok()?.checked_mul(4)?,
+        _ => 8,
+    };
+    let body = usize::try_from(field(12)?)
         .ok()?
         .checked_mul(4)?
-        .checked_add(8)?;
+        .checked_add(label_bytes)?;
     let mut file = with_checksum(header);
     while let Some((record, after)) = rest.split_at_checked(body) {
         file.extend(with_checksum(record));
@@ -39,7 +47,14 @@ fuzz_target!(|data: &[u8]| {
     };
     let mut sample = vec![0.0; records.elements()];
     for index in 0..records.count() {
-        assert!((0..i64::from(records.classes())).contains(&records.label(index)));
+        match records.labels() {
+            LabelKind::Class(classes) => {
+                assert!((0..i64::from(classes)).contains(&records.label(index)));
+            }
+            LabelKind::Values(values) => {
+                assert_eq!(records.values(index).count(), values as usize);
+            }
+        }
         records.copy_sample(index, &mut sample);
     }
 });

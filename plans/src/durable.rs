@@ -65,7 +65,7 @@ fn beside(path: &Path) -> (&Path, PathBuf) {
 /// Removes what [`replace_file`] left beside `path` in processes that were killed. Does what it can: a
 /// file that stays takes room and does no harm.
 pub fn remove_leftovers(path: &Path) {
-    let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
+    let ((folder, _), Some(name)) = (beside(path), path.file_name()) else {
         return;
     };
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {

@@ -23,10 +23,10 @@
 
 use fulcrum_plan::units::MilliRps;
 use fulcrum_runtime::arrivals::{Arrivals, Process};
-use fulcrum_runtime::data::{Batches, Records};
+use fulcrum_runtime::data::{Batches, HeldOut, Records};
 use fulcrum_runtime::engine::{Engine, InferenceSession, SessionOptions, TrainingSession, library};
 use fulcrum_runtime::feeder::feed;
-use fulcrum_runtime::models::{HeldOut, Models};
+use fulcrum_runtime::models::Models;
 use fulcrum_runtime::queue::{Request, Ring};
 use fulcrum_runtime::schedule::{Assignment, Overload, Serving};
 use fulcrum_runtime::serve::{Clock, GivenUp, Loop, Turn, Work, WorkError};
@@ -180,6 +180,9 @@ fn load<'a>(files: &Options, train_runs: u32, correct: &'a Counter) -> Result<Sc
             parameters: Some(parameters),
             steps: 0,
             keeping: None,
+            served: None,
+            validation: None,
+            keeping_served: None,
             batches: Batches::new(Records::open(&files.data)?, 1),
             held_out: HeldOut::all(Records::open(&files.data)?),
             correct,

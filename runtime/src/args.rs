@@ -8,6 +8,7 @@ mod training;
 
 pub(crate) use inspect::{Capture, Doctor};
 pub(crate) use profile::Profile;
+pub(crate) use training::{Judges, Validate};
 
 use crate::Failure;
 use fulcrum_plan::units::{MicroSec, MilliRps, MilliWatt};
@@ -48,6 +49,9 @@ run: select the plan's best mode for the budgets, apply it, and work until stopp
   --checkpoint FILE      what training has reached, written while it runs and at the end; if the file exists,
                          training goes on from there
   --checkpoint-every N   steps between two, or seconds as in 60s (default 60s)
+  --validate FILE|SHARE  serve trained weights only if these samples (a file, or a share of --data, 0.01 to 0.5,
+                         that is then not trained on) are answered no worse than before
+  --validate-every N     steps between two such checks (default: an epoch)
   --intra-op-threads N   threads of one operator, 1 to 64 (default 1)
   --arrivals NAME        constant, poisson, diurnal, bursts or dying (default constant)
   --overload NAME        reject-newest or drop-late (default reject-newest)
@@ -209,6 +213,8 @@ pub(crate) struct Run {
     pub(crate) checkpoint: Option<PathBuf>,
     /// `--checkpoint-every`.
     pub(crate) checkpoint_every: Every,
+    /// `--validate`.
+    pub(crate) validate: Option<Validate>,
     /// `--intra-op-threads`.
     pub(crate) intra_op_threads: u16,
     /// `--arrivals`.
@@ -340,7 +346,7 @@ impl Given {
     }
 }
 
-const RUN_OPTIONS: [&str; 25] = [
+const RUN_OPTIONS: [&str; 27] = [
     "--plan",
     "--plan-dir",
     "--power",
@@ -354,6 +360,8 @@ const RUN_OPTIONS: [&str; 25] = [
     "--lr",
     "--checkpoint",
     "--checkpoint-every",
+    "--validate",
+    "--validate-every",
     "--intra-op-threads",
     "--arrivals",
     "--overload",
@@ -479,6 +487,7 @@ fn run(given: &Given) -> Result<Run, UsageError> {
         learning_rate: learning_rate(given)?,
         checkpoint: given.path("--checkpoint"),
         checkpoint_every: training::checkpoint_every(given)?,
+        validate: training::validate(given)?,
         intra_op_threads: given.intra_op_threads()?,
         arrivals: given
             .parsed(

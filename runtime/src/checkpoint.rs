@@ -13,8 +13,8 @@
 //! - I9: a kill at any instruction leaves the checkpoint before or the one after
 //!   (`i9_training_that_is_killed_goes_on_bit_for_bit`).
 
-use crate::engine::Parameters;
 use crate::engine::params::{self, ParamsError, Progress};
+use crate::engine::{PIECE, Parameters, Piece};
 use crate::telemetry::Counter;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,8 +22,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Most elements copied at once: 1 MiB, a fraction of a millisecond.
-pub const PIECE: usize = 1 << 18;
 /// How often the writer looks into the mailbox.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
@@ -116,18 +114,18 @@ pub struct Keeping {
     keeper: Arc<Keeper>,
     /// Elements copied of the snapshot under way.
     copied: Option<usize>,
-    /// Steps at the last snapshot.
+    /// What was counted at the last snapshot.
     last: u64,
 }
 
 impl Keeping {
-    /// The end of `keeper` for a training that has done `steps`.
+    /// The end of `keeper`; `count` is what [`Keeping::copy`] counts from.
     #[must_use]
-    pub const fn new(keeper: Arc<Keeper>, steps: u64) -> Self {
+    pub const fn new(keeper: Arc<Keeper>, count: u64) -> Self {
         Self {
             keeper,
             copied: None,
-            last: steps,
+            last: count,
         }
     }
 
@@ -137,13 +135,19 @@ impl Keeping {
         Arc::clone(&self.keeper)
     }
 
-    /// Copies a piece if a checkpoint is due or under way; whether it did. Does not allocate.
-    pub fn copy(&mut self, parameters: &Parameters, progress: &Progress) -> bool {
+    /// Copies a piece if a checkpoint is due or under way; whether it did. `count` is of what
+    /// [`Every::Steps`] counts. Does not allocate.
+    pub fn copy(
+        &mut self,
+        parameters: &Parameters,
+        count: u64,
+        progress: Option<&Progress>,
+    ) -> bool {
         let keeper = &self.keeper;
         let is_due = self.copied.is_some()
             || match keeper.every {
                 Every::Time(_) => keeper.due.load(Ordering::Relaxed),
-                Every::Steps(steps) => progress.steps.saturating_sub(self.last) >= steps,
+                Every::Steps(steps) => count.saturating_sub(self.last) >= steps,
             };
         if !is_due || keeper.full.load(Ordering::Acquire) {
             return false;
@@ -152,69 +156,17 @@ impl Keeping {
             return false;
         };
         let first = self.copied.unwrap_or(0);
-        let tensors = snapshot.tensors.iter_mut().map(Vec::as_mut_slice);
-        if copy_piece(parameters.values(), tensors, first) {
+        let mut piece = Piece::at(first);
+        let mut pairs = parameters.values().zip(&mut snapshot.tensors);
+        if pairs.any(|(from, to)| piece.copy(from, to)) {
             self.copied = Some(first + PIECE);
             return true;
         }
-        snapshot.progress = Some(*progress);
+        snapshot.progress = progress.copied();
         self.copied = None;
-        self.last = progress.steps;
+        self.last = count;
         keeper.due.store(false, Ordering::Relaxed);
         keeper.full.store(true, Ordering::Release);
         true
-    }
-}
-
-/// Copies [`PIECE`] elements of tensors that follow one another, from element `first` on; whether some are
-/// left. Does not allocate.
-pub(crate) fn copy_piece<'a, 'b>(
-    from: impl Iterator<Item = &'a [f32]>,
-    to: impl Iterator<Item = &'b mut [f32]>,
-    first: usize,
-) -> bool {
-    let (mut skip, mut left) = (first, PIECE);
-    for (from, to) in from.zip(to) {
-        let start = skip.min(from.len());
-        skip -= start;
-        let count = (from.len() - start).min(left);
-        to[start..start + count].copy_from_slice(&from[start..start + count]);
-        left -= count;
-        if start + count < from.len() {
-            return true;
-        }
-    }
-    false
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn pieces_cover_every_element_once() {
-        for lengths in [
-            vec![3],
-            vec![PIECE],
-            vec![PIECE + 1, 5],
-            vec![2, PIECE - 2, 0, 2 * PIECE + 7, 1],
-        ] {
-            let from: Vec<Vec<f32>> = lengths
-                .iter()
-                .map(|&length| (0..length).map(|i| i as f32 + 1.0).collect())
-                .collect();
-            let mut to: Vec<Vec<f32>> = lengths.iter().map(|&length| vec![0.0; length]).collect();
-            let mut first = 0;
-            while copy_piece(
-                from.iter().map(Vec::as_slice),
-                to.iter_mut().map(Vec::as_mut_slice),
-                first,
-            ) {
-                first += PIECE;
-            }
-            assert_eq!(from, to);
-            let total: usize = lengths.iter().sum();
-            assert!(first < total && total <= first + PIECE, "{lengths:?}");
-        }
     }
 }

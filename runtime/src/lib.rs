@@ -3,7 +3,7 @@
 //! - The board: [`board`] (find it, set a power mode, put the clocks back), [`signal`], [`doctor`],
 //!   [`capture`].
 //! - The engine: [`engine`] (ONNX Runtime: library, sessions, parameters), [`data`] (samples to train with),
-//!   [`checkpoint`] (parameters that outlive a kill).
+//!   [`checkpoint`] (parameters that outlive a kill), [`validation`] (trained weights that may serve).
 //! - The loop: [`serve`] asks [`schedule`] what to do next and does it with [`models`]; [`queue`] brings
 //!   requests in, [`guard`] and [`control`] keep the budgets, [`telemetry`] and [`histogram`] tell the rest
 //!   of the process.
@@ -39,3 +39,4 @@ pub mod serve;
 pub mod signal;
 pub mod socket;
 pub mod telemetry;
+pub mod validation;

@@ -1,67 +1,14 @@
 //! The models of a run: what the loop's minibatches are.
 
 use crate::checkpoint::Keeping;
-use crate::data::{Batches, DataError, Records};
+use crate::data::{Batches, HeldOut};
 use crate::engine::params::Progress;
 use crate::engine::{InferenceSession, Parameters, RunError, TrainingSession};
 use crate::exchange::{Exchange, LoopSide, Status};
 use crate::queue::Request;
 use crate::serve::{GivenUp, Work, WorkError};
 use crate::telemetry::Counter;
-use std::path::Path;
-
-/// One in so many samples of a file, the last ones, is held out where no second file is given.
-const HELD_OUT_SHARE: u32 = 5;
-
-/// Samples that are served and never trained on.
-#[derive(Debug)]
-pub struct HeldOut {
-    records: Records,
-    /// The first of them; the file's last is theirs too.
-    first: u32,
-}
-
-impl HeldOut {
-    /// All samples of a file.
-    #[must_use]
-    pub const fn all(records: Records) -> Self {
-        Self { records, first: 0 }
-    }
-
-    /// The last fifth of a file, at least one sample.
-    #[must_use]
-    pub fn last_fifth(records: Records) -> Self {
-        let count = (records.count() / HELD_OUT_SHARE).max(1);
-        let first = records.count().saturating_sub(count);
-        Self { records, first }
-    }
-
-    /// How many samples of the same file precede them.
-    #[must_use]
-    pub const fn first(&self) -> u32 {
-        self.first
-    }
-
-    /// How many there are; at least one.
-    #[must_use]
-    pub fn count(&self) -> u32 {
-        self.records.count().saturating_sub(self.first)
-    }
-
-    /// Fails unless the samples have this many elements; `path` is for the error.
-    ///
-    /// # Errors
-    /// [`DataError`] with both numbers.
-    pub fn expect_elements(&self, expected: usize, path: &Path) -> Result<(), DataError> {
-        self.records.expect_elements(expected, path)
-    }
-
-    /// Index in the file of a place; the last one's for a place beyond it.
-    fn index(&self, place: u32) -> u32 {
-        let last = self.records.count().saturating_sub(1);
-        self.first.saturating_add(place).min(last)
-    }
-}
+use crate::validation::{Validation, class_of};
 
 /// The sessions of a run with their samples: the loop's [`Work`].
 pub struct Models<'a> {
@@ -70,8 +17,14 @@ pub struct Models<'a> {
     pub inference: Vec<InferenceSession>,
     /// Training, if there is any.
     pub training: Option<TrainingSession>,
-    /// What both share.
+    /// What training changes, and inference reads unless there is `served`.
     pub parameters: Option<Parameters>,
+    /// What inference reads, where trained weights are checked first.
+    pub served: Option<Parameters>,
+    /// The check.
+    pub validation: Option<Validation>,
+    /// Where weights that passed it are kept, if anywhere.
+    pub keeping_served: Option<Keeping>,
     /// Steps that earlier runs did, where training goes on from a checkpoint.
     pub steps: u64,
     /// Checkpoints while the loop runs, if there are any.
@@ -126,7 +79,7 @@ impl Models<'_> {
         let (mut correct, mut first) = (0, 0);
         while first < count {
             let end = first.saturating_add(inference.batch()).min(count);
-            let parameters = self.parameters.as_ref();
+            let parameters = self.served.as_ref().or(self.parameters.as_ref());
             correct += answer(inference, parameters, &self.held_out, first..end)?;
             first = end;
         }
@@ -142,7 +95,7 @@ fn answer(
     held_out: &HeldOut,
     places: impl Iterator<Item = u32> + Clone,
 ) -> Result<u64, RunError> {
-    let records = &held_out.records;
+    let records = held_out.records();
     let indices = places.map(|place| held_out.index(place));
     let rows = inference.x_mut().chunks_exact_mut(records.elements());
     for (row, index) in rows.zip(indices.clone()) {
@@ -157,17 +110,6 @@ fn answer(
         .zip(indices)
         .filter(|(class, index)| u64::try_from(records.label(*index)) == Ok(*class as u64));
     Ok(right.count() as u64)
-}
-
-/// Index of the largest output, the first of equals.
-fn class_of(outputs: &[f32]) -> usize {
-    let mut best = (0, f32::NEG_INFINITY);
-    for (class, &output) in outputs.iter().enumerate() {
-        if output > best.1 {
-            best = (class, output);
-        }
-    }
-    best.0
 }
 
 impl From<RunError> for WorkError {
@@ -202,13 +144,14 @@ pub struct ServedModels<'a, 'b> {
 
 impl Work for ServedModels<'_, '_> {
     fn infer(&mut self, requests: &[Request]) -> Result<usize, WorkError> {
-        let inference = smallest(&mut self.models.inference, requests.len())?;
+        let models = &mut *self.models;
+        let inference = smallest(&mut models.inference, requests.len())?;
         let sample_len = inference.sample_len().max(1);
         let rows = inference.x_mut().chunks_exact_mut(sample_len);
         for (row, request) in rows.zip(requests) {
             self.clients.copy_sample(request.place, row);
         }
-        inference.run(self.models.parameters.as_ref())?;
+        inference.run(models.served.as_ref().or(models.parameters.as_ref()))?;
         let outputs = inference
             .logits()
             .chunks_exact(inference.output_len().max(1));
@@ -244,7 +187,8 @@ impl Work for Models<'_> {
     fn infer(&mut self, requests: &[Request]) -> Result<usize, WorkError> {
         let inference = smallest(&mut self.inference, requests.len())?;
         let places = requests.iter().map(|request| request.place);
-        let correct = answer(inference, self.parameters.as_ref(), &self.held_out, places)?;
+        let parameters = self.served.as_ref().or(self.parameters.as_ref());
+        let correct = answer(inference, parameters, &self.held_out, places)?;
         self.correct.add(correct);
         Ok(inference.batch() as usize)
     }
@@ -260,28 +204,30 @@ impl Work for Models<'_> {
     }
 
     fn upkeep(&mut self) -> bool {
-        let Some(progress) = self.progress() else {
+        let (Some(progress), Some(trained)) = (self.progress(), &self.parameters) else {
             return false;
         };
-        match (&mut self.keeping, &self.parameters) {
-            (Some(keeping), Some(parameters)) => keeping.copy(parameters, &progress),
-            _ => false,
+        let steps = progress.steps;
+        if let Some(keeping) = &mut self.keeping
+            && keeping.copy(trained, steps, Some(&progress))
+        {
+            return true;
         }
+        let (Some(validation), Some(served)) = (&mut self.validation, &mut self.served) else {
+            return false;
+        };
+        if let Some(keeping) = &mut self.keeping_served
+            && keeping.copy(served, validation.swaps().accepted.get(), None)
+        {
+            return true;
+        }
+        // The smallest batch, so that it takes the least time.
+        self.inference
+            .first_mut()
+            .is_some_and(|inference| validation.turn(inference, served, trained, steps))
     }
 
     fn give_up(&mut self, _: &Request, _: GivenUp) {
         // The feeder does not wait for answers; the loop's counters are all there is to tell.
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_class_is_the_largest_output_and_the_first_of_equals() {
-        assert_eq!(class_of(&[0.0, 3.0, -1.0, 3.0]), 1);
-        assert_eq!(class_of(&[f32::NAN, 1.0]), 1);
-        assert_eq!(class_of(&[]), 0);
     }
 }

@@ -13,12 +13,13 @@ mod watcher;
 use crate::Failure;
 use crate::args::Run;
 use fulcrum_runtime::engine::params::Progress;
-use fulcrum_runtime::engine::{Parameters, residency};
+use fulcrum_runtime::engine::residency;
 use fulcrum_runtime::models::Models;
 use fulcrum_runtime::notify::Notifier;
 use fulcrum_runtime::telemetry::{Counter, Telemetry};
+use fulcrum_runtime::validation::Labels;
 use prepare::Prepared;
-use report::{Report, Summary};
+use report::{Checks, Report, Summary};
 
 /// Runs until a signal, the end of the duration, or an engine that fails for good.
 pub(crate) fn run(options: &Run) -> Result<(), Failure> {
@@ -76,6 +77,7 @@ pub(crate) fn run(options: &Run) -> Result<(), Failure> {
         correct: correct.get(),
         outcome: &outcome,
         steps_total: progress(&prepared).map(|progress| progress.steps),
+        checks: checks(&prepared),
         accuracy_before,
         accuracy_after: accuracy(&mut prepared)?,
         restored: restored.is_ok(),
@@ -118,14 +120,33 @@ fn progress(prepared: &Prepared<'_>) -> Option<Progress> {
     prepared.models.as_ref().and_then(Models::progress)
 }
 
-/// Writes the last checkpoint, if asked to.
+/// What became of trained weights, where they are checked before they serve.
+fn checks(prepared: &Prepared<'_>) -> Option<Checks> {
+    let models = prepared.models.as_ref()?;
+    let validation = models.validation.as_ref()?;
+    let (swaps, served) = (validation.swaps(), validation.served());
+    Some(Checks {
+        accepted: swaps.accepted.get(),
+        refused: swaps.refused.get(),
+        score: match validation.labels() {
+            Labels::Classes => ("validated_accuracy", served.accuracy()),
+            Labels::Values => ("validated_squared_error", served.mean_squared_error()),
+        },
+    })
+}
+
+/// Writes the last checkpoint, and the weights that serve if they are others, if asked to.
 fn checkpoint(options: &Run, prepared: &Prepared<'_>) -> Result<(), Failure> {
-    let models = prepared.models.as_ref();
-    let parameters: Option<&Parameters> = models.and_then(|models| models.parameters.as_ref());
-    match (&options.checkpoint, progress(prepared), parameters) {
-        (Some(path), Some(progress), Some(parameters)) => parameters
-            .save(path, Some(&progress))
-            .map_err(Failure::trouble),
-        _ => Ok(()),
+    let (Some(path), Some(models)) = (&options.checkpoint, &prepared.models) else {
+        return Ok(());
+    };
+    if let (Some(progress), Some(parameters)) = (models.progress(), &models.parameters) {
+        let saved = parameters.save(path, Some(&progress));
+        saved.map_err(Failure::trouble)?;
     }
+    if let Some(served) = &models.served {
+        let saved = served.save(&prepare::served_beside(path), None);
+        saved.map_err(Failure::trouble)?;
+    }
+    Ok(())
 }

@@ -2,7 +2,7 @@
 //! changes no parameter, and that a wrong model is refused with what is wrong. Method: the digits model and
 //! the small graphs of `fixtures/engine`.
 
-use fulcrum_runtime::data::{Batches, Records};
+use fulcrum_runtime::data::{Batches, LabelKind, Records};
 use fulcrum_runtime::engine::{
     InferenceSession, ModelError, ModelProblem, Parameters, RunError, SessionOptions, Targets,
     TrainingSession,
@@ -64,8 +64,8 @@ fn training_on_digits_passes_95_percent_on_samples_it_never_saw() {
     let held_out = Records::open(&files.held_out).unwrap();
     let train = Records::open(&files.train).unwrap();
     assert_eq!(
-        (train.count(), held_out.count(), train.classes()),
-        (1500, 297, 10)
+        (train.count(), held_out.count(), train.labels()),
+        (1500, 297, LabelKind::Class(10))
     );
     train
         .expect_elements(training.sample_len(), &files.train)

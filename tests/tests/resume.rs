@@ -124,14 +124,17 @@ fn i9_training_that_is_killed_goes_on_bit_for_bit() {
         let mut child = device
             .run(&digits("train.onnx"), &options)
             .stdout(Stdio::null())
-            .stderr(Stdio::null())
+            .stderr(fs::File::create(device.path("stderr")).unwrap())
             .spawn()
             .unwrap();
         // From before its first step to some checkpoints later, once it is known how long a start takes.
         let before = modified(&checkpoint);
         let patience = Instant::now();
         while kill % 4 != 0 && modified(&checkpoint) == before {
-            assert!(child.try_wait().unwrap().is_none(), "it ended by itself");
+            if let Some(status) = child.try_wait().unwrap() {
+                let said = fs::read_to_string(device.path("stderr")).unwrap();
+                panic!("kill {kill}: it ended by itself, {status}: {said}");
+            }
             assert!(
                 patience.elapsed() < Duration::from_secs(60),
                 "no checkpoint"

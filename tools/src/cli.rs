@@ -1,7 +1,8 @@
 //! The command line: its subcommands, and what their outcome means as an exit code.
 
 use crate::command::{
-    check, demo, engine, evaluate, flash, import_nvpmodel, plan, report, select, show, train_step,
+    check, checkpoint, demo, engine, evaluate, flash, import_nvpmodel, pack_data, plan, report,
+    select, show, train_step,
 };
 use crate::verdict::Verdict;
 use clap::{Parser, Subcommand};
@@ -39,6 +40,10 @@ enum Command {
     Evaluate(evaluate::Arguments),
     /// Make a training step of a forward ONNX model
     TrainStep(train_step::Arguments),
+    /// Weights of a checkpoint as ONNX or safetensors, and back
+    Checkpoint(checkpoint::Arguments),
+    /// Make a data file for fulcrumd of arrays, a table, or a folder of images
+    PackData(pack_data::Arguments),
     /// Read NVIDIA's named modes out of a board's own nvpmodel.conf
     ImportNvpmodel(import_nvpmodel::Arguments),
 }
@@ -59,6 +64,8 @@ pub fn run(command_line: CommandLine) -> anyhow::Result<Verdict> {
         Command::Report(arguments) => report::run(&arguments),
         Command::Evaluate(arguments) => evaluate::run(&arguments),
         Command::TrainStep(arguments) => train_step::run(&arguments),
+        Command::Checkpoint(arguments) => checkpoint::run(&arguments),
+        Command::PackData(arguments) => pack_data::run(&arguments),
         Command::ImportNvpmodel(arguments) => import_nvpmodel::run(&arguments),
     }
 }

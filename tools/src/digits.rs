@@ -5,7 +5,7 @@
 //! values from 0 to 16 and a label. They are divided by 16, put into a random order from a fixed seed, and
 //! split into samples to train with and samples held out.
 
-use crate::records::{self, Sample};
+use crate::records::{self, Label, LabelKind, Sample};
 use crate::wheel::{self, Wheel};
 use crate::{cache, progress};
 use anyhow::{Context, ensure};
@@ -28,7 +28,7 @@ const MEMBER: &str = "sklearn/datasets/data/digits.csv.gz";
 const SAMPLES: usize = 1797;
 const PIXELS: usize = 64;
 const GREY_MAX: f32 = 16.0;
-const CLASSES: u32 = 10;
+const CLASSES: LabelKind = LabelKind::Class(10);
 /// Samples to train with; the other 297 are held out.
 const TRAIN: usize = 1500;
 const SPLIT_SEED: u64 = 7;
@@ -66,8 +66,8 @@ pub fn install() -> anyhow::Result<Digits> {
         );
         let (train, held_out) = split(samples);
         let files = Digits::in_folder(staging);
-        cache::write_durably(&files.train, &records::encode(CLASSES, &train)?)?;
-        cache::write_durably(&files.held_out, &records::encode(CLASSES, &held_out)?)?;
+        cache::write_durably(&files.train, &records::encode(CLASSES, &[], &train)?)?;
+        cache::write_durably(&files.held_out, &records::encode(CLASSES, &[], &held_out)?)?;
         spinner.finish_and_clear();
         Ok(())
     })?;
@@ -111,7 +111,7 @@ fn parse_line(line: &str) -> anyhow::Result<Sample> {
     ensure!(label.fract() == 0.0, "has label {label}, which is no class");
     Ok(Sample {
         // `records::encode` checks its range.
-        label: label as i64,
+        label: Label::Class(label as i64),
         elements: numbers,
     })
 }
@@ -133,7 +133,7 @@ mod tests {
 
     fn numbered(count: usize) -> Vec<Sample> {
         let sample = |index| Sample {
-            label: (index % 10) as i64,
+            label: Label::Class((index % 10) as i64),
             elements: vec![index as f32],
         };
         (0..count).map(sample).collect()
@@ -155,7 +155,7 @@ mod tests {
             assert!(
                 held_out
                     .iter()
-                    .filter(|sample| sample.label == class)
+                    .filter(|sample| sample.label == Label::Class(class))
                     .count()
                     > 10
             );
@@ -171,7 +171,7 @@ mod tests {
     fn a_line_becomes_a_sample() {
         let line = format!("{}16.0,8.0,3.0", "0.0,".repeat(62));
         let sample = parse_line(&line).unwrap();
-        assert_eq!(sample.label, 3);
+        assert_eq!(sample.label, Label::Class(3));
         assert_eq!(sample.elements[62..], [1.0, 0.5]);
         assert_eq!(sample.elements.len(), 64);
     }

@@ -1,6 +1,7 @@
 //! The workstation side of Fulcrum as a command line: thin. It parses, calls the planner and the plan
 //! crate, and prints.
 //!
+//! - [`array`]: NumPy's arrays;
 //! - [`board_folder`]: a folder that looks like a board, for the demo and for tests;
 //! - [`cache`]: fulcrum's cache folder;
 //! - [`cli`]: the command line and its subcommands;
@@ -9,6 +10,7 @@
 //! - [`engine_install`]: ONNX Runtime into the cache;
 //! - [`fulcrumd`]: starting the runtime on this machine;
 //! - [`nvpmodel`]: NVIDIA's named modes out of the user's `nvpmodel.conf`;
+//! - [`packing`]: samples out of arrays and tables;
 //! - [`target`], [`fleet`]: where plans are flashed to, one device or many;
 //! - [`plan_file`]: plan files and boards by name;
 //! - [`presets`]: the named modes, measured, beside a plan;
@@ -23,6 +25,7 @@
 // `println!` panics where standard output is a closed pipe or a full disk.
 #![warn(clippy::print_stdout)]
 
+pub mod array;
 pub mod board_folder;
 pub mod cache;
 pub mod cli;
@@ -32,6 +35,7 @@ pub mod engine_install;
 pub mod fleet;
 pub mod fulcrumd;
 pub mod nvpmodel;
+pub mod packing;
 pub mod plan_file;
 pub mod presets;
 pub mod progress;

@@ -2,10 +2,10 @@
 
 use crate::error::OperatorError;
 use crate::graph::{Graph, Value};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// One tensor's place in a vector.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {
     /// Its name.
     pub name: String,

@@ -11,6 +11,7 @@
 //! - `loss`, `optimizer`, [`flat`]: what makes a gradient a step;
 //! - [`inference`](train_step): the forward model taking the same flat parameters;
 //! - [`train_step`], [`files`](train_step::TrainStep::write), [`params`], [`manifest`]: the result;
+//! - [`checkpoint`], [`safetensors`]: trained parameters by the model's names, out and in;
 //! - [`evaluator`]: what a graph means, in float64.
 //!
 //! # Example
@@ -29,6 +30,7 @@
 //! - Every gradient rule agrees with central finite differences (`every_rule_has_a_case`, and one test per
 //!   operator).
 
+pub mod checkpoint;
 pub mod error;
 pub mod evaluator;
 mod files;
@@ -45,6 +47,7 @@ mod operator;
 mod optimizer;
 pub mod options;
 pub mod params;
+pub mod safetensors;
 pub mod train_step;
 
 pub use error::{BuildError, OperatorError, WriteError};

@@ -1,13 +1,14 @@
 //! Parameter files: initial parameters and state beside a step's graph, read without protobuf.
 //!
-//! The format is the runtime's (`STEP.params`, version 1, little-endian); a checkpoint has the same:
+//! The format is the runtime's (`STEP.params`, little-endian); version 2 is a checkpoint:
 //!
 //! | bytes | content |
 //! |---|---|
 //! | 4 | magic, `FPRM` |
-//! | 2 | version, 1 |
+//! | 2 | version, 1 or 2 |
 //! | 2 | number of tensors, n |
 //! | 4 n | number of elements of each tensor |
+//! | 68 | version 2 only: SHA-256 of the step's graph (32), and where training stood |
 //! | 4 × all elements | the elements, float32, tensor after tensor |
 //! | 4 | CRC-32/ISCSI of every byte before |
 //!
@@ -18,6 +19,10 @@ use crc::{CRC_32_ISCSI, Crc};
 
 const MAGIC: [u8; 4] = *b"FPRM";
 const VERSION: u16 = 1;
+/// Version of a checkpoint, and how much longer its header is.
+const CHECKPOINT: u16 = 2;
+const PROGRESS_BYTES: usize = 68;
+const STEP_BYTES: usize = 32;
 const CRC: Crc<u32> = Crc::<u32>::new(&CRC_32_ISCSI);
 
 /// Why bytes are not a parameter file.
@@ -28,7 +33,7 @@ pub enum ParamsError {
     #[error("is not a parameter file (no magic `FPRM`)")]
     Magic,
     /// Written by a newer version.
-    #[error("has version {found}; {VERSION} can be read: use a newer fulcrum")]
+    #[error("has version {found}; {VERSION} and {CHECKPOINT} can be read: use a newer fulcrum")]
     Version {
         /// Its version.
         found: u16,
@@ -72,11 +77,20 @@ pub fn encode(tensors: &[&[f32]]) -> Result<Vec<u8>, ParamsError> {
     Ok(bytes)
 }
 
-/// The tensors of a parameter file.
+/// What a parameter file holds.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Content {
+    /// The tensors.
+    pub tensors: Vec<Vec<f32>>,
+    /// SHA-256 of the step's graph in hexadecimal, in a checkpoint.
+    pub step: Option<String>,
+}
+
+/// The content of a parameter file or a checkpoint.
 ///
 /// # Errors
 /// Every variant of [`ParamsError`] but [`ParamsError::TooLarge`].
-pub fn decode(bytes: &[u8]) -> Result<Vec<Vec<f32>>, ParamsError> {
+pub fn decode(bytes: &[u8]) -> Result<Content, ParamsError> {
     let length = |expected: usize| ParamsError::Length {
         found: bytes.len(),
         expected,
@@ -87,9 +101,11 @@ pub fn decode(bytes: &[u8]) -> Result<Vec<Vec<f32>>, ParamsError> {
     }
     let (version, rest) = rest.split_first_chunk::<2>().ok_or_else(|| length(8))?;
     let version = u16::from_le_bytes(*version);
-    if version != VERSION {
-        return Err(ParamsError::Version { found: version });
-    }
+    let progress_bytes = match version {
+        VERSION => 0,
+        CHECKPOINT => PROGRESS_BYTES,
+        found => return Err(ParamsError::Version { found }),
+    };
     let (count, rest) = rest.split_first_chunk::<2>().ok_or_else(|| length(8))?;
     let count = usize::from(u16::from_le_bytes(*count));
     let (counts, rest) = rest
@@ -102,10 +118,11 @@ pub fn decode(bytes: &[u8]) -> Result<Vec<Vec<f32>>, ParamsError> {
         .map(|word| u32::from_le_bytes(*word) as usize)
         .collect();
     let elements: usize = counts.iter().sum();
-    let expected = 8 + 4 * count + 4 * elements + 4;
+    let expected = 8 + 4 * count + progress_bytes + 4 * elements + 4;
     if bytes.len() != expected {
         return Err(length(expected));
     }
+    let (progress, rest) = rest.split_at(progress_bytes);
     let (values, checksum) = rest.split_at(4 * elements);
     let body = &bytes[..bytes.len() - checksum.len()];
     if CRC.checksum(body).to_le_bytes() != checksum {
@@ -116,10 +133,14 @@ pub fn decode(bytes: &[u8]) -> Result<Vec<Vec<f32>>, ParamsError> {
         .0
         .iter()
         .map(|word| f32::from_le_bytes(*word));
-    Ok(counts
-        .iter()
-        .map(|count| values.by_ref().take(*count).collect())
-        .collect())
+    let step = progress.first_chunk::<STEP_BYTES>();
+    Ok(Content {
+        tensors: counts
+            .iter()
+            .map(|count| values.by_ref().take(*count).collect())
+            .collect(),
+        step: step.map(|step| step.iter().map(|byte| format!("{byte:02x}")).collect()),
+    })
 }
 
 #[cfg(test)]
@@ -130,7 +151,7 @@ mod tests {
     fn what_was_encoded_is_decoded() {
         let bytes = encode(&[&[1.0, -2.5], &[], &[0.25]]).unwrap();
         assert_eq!(
-            decode(&bytes).unwrap(),
+            decode(&bytes).unwrap().tensors,
             [vec![1.0, -2.5], vec![], vec![0.25]]
         );
     }

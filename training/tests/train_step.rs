@@ -760,7 +760,8 @@ fn written_files_hold_the_parameters_and_the_manifest_their_hashes() {
     std::fs::create_dir_all(&folder).unwrap();
     let built = build(&perceptron(), &options(Optimizer::Momentum, 6)).unwrap();
     let files = built.write(&folder.join("step.onnx")).unwrap();
-    let tensors = params::decode(&std::fs::read(&files.params).unwrap()).unwrap();
+    let content = params::decode(&std::fs::read(&files.params).unwrap()).unwrap();
+    let tensors = content.tensors;
     assert_eq!(
         tensors,
         [

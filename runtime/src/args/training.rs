@@ -1,8 +1,58 @@
 //! Options of `fulcrumd run` that say how training is kept.
 
-use super::{Given, UsageError};
+use super::{Given, UsageError, usage};
 use fulcrum_runtime::checkpoint::Every;
+use std::path::PathBuf;
 use std::time::Duration;
+
+/// Samples that judge trained weights.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Judges {
+    /// All of a file.
+    File(PathBuf),
+    /// A share of `--data`, which is then not trained on.
+    Share(f64),
+}
+
+/// `--validate` and `--validate-every`.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Validate {
+    pub(crate) judges: Judges,
+    /// Steps between two checks; `None`: an epoch.
+    pub(crate) every_steps: Option<u64>,
+}
+
+/// `--validate`: a share from 0.01 to 0.5, or a file.
+pub(super) fn validate(given: &Given) -> Result<Option<Validate>, UsageError> {
+    let every_steps = given.parsed("--validate-every", "steps from 1 to 1000000000", |text| {
+        let steps = text.parse().ok()?;
+        (1..=1_000_000_000).contains(&steps).then_some(steps)
+    })?;
+    let Some(value) = given.value("--validate") else {
+        return match every_steps {
+            Some(_) => usage("--validate-every needs --validate FILE or SHARE"),
+            None => Ok(None),
+        };
+    };
+    let judges = match value.to_str().and_then(|text| text.parse::<f64>().ok()) {
+        Some(share) if (0.01..=0.5).contains(&share) => Judges::Share(share),
+        Some(share) => {
+            return usage(format!(
+                "--validate {share}: allowed is a share from 0.01 to 0.5, or a file"
+            ));
+        }
+        None => Judges::File(value.into()),
+    };
+    if !(given.has("--train") && given.has("--infer")) {
+        return usage(
+            "--validate needs --train and --infer: it decides whether the one's weights serve",
+        );
+    }
+    Ok(Some(Validate {
+        judges,
+        every_steps,
+    }))
+}
 
 /// `--checkpoint-every`: so many steps, or seconds with an `s` behind them.
 pub(super) fn checkpoint_every(given: &Given) -> Result<Every, UsageError> {
@@ -62,5 +112,26 @@ mod tests {
             alone.contains("--checkpoint-every needs --checkpoint"),
             "{alone}"
         );
+    }
+
+    #[test]
+    fn trained_weights_are_judged_by_a_share_or_a_file() {
+        let base = "run --plan p --power 3 --train t --infer i --data d --latency-ms 5 --rate 6";
+        let judges = |rest: &str| match parsed(&format!("{base} {rest}")) {
+            Ok(Command::Run(run)) => run.validate.unwrap().judges,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(judges("--validate 0.2"), Judges::Share(0.2));
+        assert_eq!(judges("--validate v.rec"), Judges::File("v.rec".into()));
+        for (rest, part) in [
+            ("--validate 0.6", "0.01 to 0.5"),
+            ("--validate-every 5", "needs --validate"),
+            ("--validate 0.1 --validate-every 0", "steps from 1"),
+        ] {
+            let said = message(&format!("{base} {rest}"));
+            assert!(said.contains(part), "{rest}: {said}");
+        }
+        let alone = message("run --plan p --power 3 --train t --data d --validate 0.1");
+        assert!(alone.contains("needs --train and --infer"), "{alone}");
     }
 }

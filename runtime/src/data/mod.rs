@@ -1,15 +1,19 @@
 //! Training data: a file of samples in memory, handed out in shuffled batches without allocating.
 //!
 //! - [`records`]: the file, checked when it is opened;
+//! - [`held_out`]: samples that training never sees;
 //! - [`order`]: the order of the samples, a new one each epoch, from a seed.
 
+pub mod held_out;
+mod mapping;
 pub mod order;
 pub mod records;
 
 use crate::engine::Targets;
+pub use held_out::HeldOut;
 use order::Order;
 pub use order::Place;
-pub use records::{DataError, Records};
+pub use records::{DataError, LabelKind, Records};
 
 /// Endless shuffled batches from a file of samples: every sample once per epoch.
 #[derive(Debug)]
@@ -77,22 +81,25 @@ impl Batches {
     /// Fills a batch: as many samples as `x` has room for, and their labels. Does not allocate.
     ///
     /// `x` is row-major, batch first; [`Records::expect_elements`] checks at start that its samples have the
-    /// size of these. Labels go to classes as they are, to values as numbers.
+    /// size of these. Classes go to classes as they are, to values as numbers;
+    /// [`Records::expect_labels`] checks that, too.
     pub fn fill(&mut self, x: &mut [f32], mut y: Targets<'_>) {
+        let batch = (x.len() / self.records.elements()).max(1);
         let samples = x.chunks_exact_mut(self.records.elements());
         for (position, sample) in samples.enumerate() {
             let record = self.order.next_index();
             self.records.copy_sample(record, sample);
-            let label = self.records.label(record);
             match &mut y {
                 Targets::Classes(classes) => {
                     if let Some(class) = classes.get_mut(position) {
-                        *class = label;
+                        *class = self.records.label(record);
                     }
                 }
                 Targets::Values(values) => {
-                    if let Some(value) = values.get_mut(position) {
-                        *value = label as f32;
+                    let count = values.len() / batch;
+                    let values = values.iter_mut().skip(position * count).take(count);
+                    for (to, from) in values.zip(self.records.values(record)) {
+                        *to = from;
                     }
                 }
             }

@@ -1,24 +1,82 @@
 //! A file of samples. The format is documented in `docs/data-format.md`.
 
+use super::mapping::Mapping;
 use fulcrum_plan::wire;
+use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::{fmt, fs, io};
+use std::{fmt, io};
 
 const MAGIC: [u8; 4] = *b"FREC";
-const VERSION: u16 = 1;
+/// Newest version. Version 1 is version 2 with classes and no normalisation.
+const VERSION: u16 = 2;
 /// Label kind: a class as int64.
 const CLASS: u8 = 1;
-const HEADER_BYTES: usize = 24;
-const LABEL_BYTES: usize = 8;
+/// Label kind: float32 values.
+const VALUES: u8 = 2;
+/// Bytes before the normalisation.
+const FIXED_BYTES: usize = 20;
+const CLASS_BYTES: usize = 8;
 const CRC_BYTES: usize = 4;
 
-/// Samples and their labels, read only, all in memory: the loop must not wait for a disk.
+/// Samples and their labels, read only.
+///
+/// A file is mapped, not copied. It is read once as a whole when it is opened, to be checked, so its pages
+/// are in memory before the loop begins; [`residency::keep`](crate::engine::residency::keep) locks them
+/// there if the process may. Otherwise a board that runs out of memory may drop pages, and the loop then
+/// waits for the disk.
 #[derive(Debug)]
 pub struct Records {
-    bytes: Vec<u8>,
+    bytes: Bytes,
+    layout: Layout,
+}
+
+/// Where the bytes of a file are.
+#[derive(Debug)]
+enum Bytes {
+    Owned(Vec<u8>),
+    Mapped(Mapping),
+}
+
+impl std::ops::Deref for Bytes {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Owned(bytes) => bytes,
+            Self::Mapped(mapping) => mapping.bytes(),
+        }
+    }
+}
+
+/// What the label of every sample is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LabelKind {
+    /// A class below this number.
+    Class(u32),
+    /// So many values.
+    Values(u32),
+}
+
+/// What a header says.
+#[derive(Clone, Copy, Debug)]
+struct Layout {
+    header_bytes: usize,
     count: u32,
     elements: usize,
-    classes: u32,
+    labels: LabelKind,
+}
+
+impl Layout {
+    fn label_bytes(&self) -> usize {
+        match self.labels {
+            LabelKind::Class(_) => CLASS_BYTES,
+            LabelKind::Values(values) => 4 * values as usize,
+        }
+    }
+
+    fn stride(&self) -> usize {
+        self.label_bytes() + 4 * self.elements + CRC_BYTES
+    }
 }
 
 /// Why a file of samples cannot be used.
@@ -71,6 +129,13 @@ pub enum DataProblem {
         /// Number of classes by the header.
         classes: u32,
     },
+    /// Labels of another kind or number than the training step's targets.
+    Targets {
+        /// What the step takes for a sample.
+        expected: LabelKind,
+        /// What the file has.
+        found: LabelKind,
+    },
     /// Samples of another size than the model's.
     Elements {
         /// Elements per sample in the model.
@@ -89,7 +154,7 @@ impl fmt::Display for DataError {
             DataProblem::Version { found } => {
                 write!(
                     f,
-                    "is of version {found}, this program reads version {VERSION}"
+                    "is of version {found}, this program reads versions 1 to {VERSION}"
                 )
             }
             DataProblem::Header => f.write_str("its header is damaged"),
@@ -113,12 +178,28 @@ impl fmt::Display for DataError {
                 f,
                 "record {record} has label {found}, allowed is 0 to {classes} exclusive"
             ),
+            DataProblem::Targets { expected, found } => {
+                write!(
+                    f,
+                    "a sample has {found} as its label, the training step takes {expected}"
+                )
+            }
             DataProblem::Elements { expected, found } => {
                 write!(
                     f,
                     "its samples have {found} elements, the model takes {expected}"
                 )
             }
+        }
+    }
+}
+
+impl fmt::Display for LabelKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Class(_) => f.write_str("a class"),
+            Self::Values(1) => f.write_str("a value"),
+            Self::Values(values) => write!(f, "{values} values"),
         }
     }
 }
@@ -133,14 +214,17 @@ impl std::error::Error for DataError {
 }
 
 impl Records {
-    /// Reads and checks a file.
+    /// Maps and checks a file.
     ///
     /// # Errors
     /// When it cannot be read, or [`Self::decode`] refuses it.
     pub fn open(path: &Path) -> Result<Self, DataError> {
-        fs::read(path)
+        let mapping = File::open(path).and_then(|file| Mapping::of(&file));
+        mapping
             .map_err(DataProblem::Io)
-            .and_then(Self::decode)
+            .and_then(|mapping| {
+                Self::checked(mapping.map_or(Bytes::Owned(Vec::new()), Bytes::Mapped))
+            })
             .map_err(|problem| DataError {
                 path: path.to_owned(),
                 problem,
@@ -152,67 +236,50 @@ impl Records {
     /// # Errors
     /// They are not exactly what the format says; a damaged record is named.
     pub fn decode(bytes: Vec<u8>) -> Result<Self, DataProblem> {
-        let records = Self::header(bytes)?;
-        let body = records.bytes.len() - HEADER_BYTES;
-        let whole = body / records.stride();
-        if whole < records.count as usize {
+        Self::checked(Bytes::Owned(bytes))
+    }
+
+    fn checked(bytes: Bytes) -> Result<Self, DataProblem> {
+        let layout = header(&bytes)?;
+        let body = bytes.len() - layout.header_bytes;
+        let whole = body / layout.stride();
+        if whole < layout.count as usize {
             return Err(DataProblem::Short {
                 record: whole as u32,
-                count: records.count,
+                count: layout.count,
             });
         }
-        let trailing = body - records.count as usize * records.stride();
+        let trailing = body - layout.count as usize * layout.stride();
         if trailing > 0 {
             return Err(DataProblem::TrailingBytes {
                 bytes: trailing as u64,
             });
         }
-        for record in 0..records.count {
+        let records = Self { bytes, layout };
+        for record in 0..layout.count {
             records.check(record)?;
         }
         Ok(records)
     }
 
-    fn header(bytes: Vec<u8>) -> Result<Self, DataProblem> {
-        if !bytes.starts_with(&MAGIC) {
-            return Err(DataProblem::Magic);
-        }
-        let header: &[u8; HEADER_BYTES] = bytes.first_chunk().ok_or(DataProblem::Header)?;
-        let version = u16::from_le_bytes([header[4], header[5]]);
-        if version != VERSION {
-            return Err(DataProblem::Version { found: version });
-        }
-        let (body, checksum) = header.split_at(HEADER_BYTES - CRC_BYTES);
-        let (kind, reserved) = (header[6], header[7]);
-        let field = |at: usize| {
-            u32::from_le_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]])
-        };
-        let (count, elements, classes) = (field(8), field(12), field(16));
-        let allowed = kind == CLASS && reserved == 0 && count > 0 && elements > 0 && classes > 0;
-        if wire::checksum(body).to_le_bytes() != checksum || !allowed {
-            return Err(DataProblem::Header);
-        }
-        Ok(Self {
-            bytes,
-            count,
-            elements: elements as usize,
-            classes,
-        })
-    }
-
     fn check(&self, record: u32) -> Result<(), DataProblem> {
-        let (body, checksum) = self.record(record).split_at(self.stride() - CRC_BYTES);
+        let (body, checksum) = self
+            .record(record)
+            .split_at(self.layout.stride() - CRC_BYTES);
         if wire::checksum(body).to_le_bytes() != checksum {
             return Err(DataProblem::Torn { record });
         }
+        let LabelKind::Class(classes) = self.layout.labels else {
+            return Ok(());
+        };
         let label = self.label(record);
-        if (0..i64::from(self.classes)).contains(&label) {
+        if (0..i64::from(classes)).contains(&label) {
             Ok(())
         } else {
             Err(DataProblem::Label {
                 record,
                 found: label,
-                classes: self.classes,
+                classes,
             })
         }
     }
@@ -220,13 +287,13 @@ impl Records {
     /// Number of samples, at least 1.
     #[must_use]
     pub fn count(&self) -> u32 {
-        self.count
+        self.layout.count
     }
 
     /// Elements per sample, at least 1.
     #[must_use]
     pub fn elements(&self) -> usize {
-        self.elements
+        self.layout.elements
     }
 
     /// CRC-32/ISCSI of the whole file: tells one set of samples from another.
@@ -235,10 +302,27 @@ impl Records {
         wire::checksum(&self.bytes)
     }
 
-    /// Number of classes; labels are below it.
+    /// What the labels are.
     #[must_use]
-    pub fn classes(&self) -> u32 {
-        self.classes
+    pub fn labels(&self) -> LabelKind {
+        self.layout.labels
+    }
+
+    /// Fails unless the labels are what a training step takes for a sample: a class, or this many values.
+    /// A class also does for one value, as its number. `path` is for the error.
+    ///
+    /// # Errors
+    /// [`DataProblem::Targets`].
+    pub fn expect_labels(&self, expected: LabelKind, path: &Path) -> Result<(), DataError> {
+        let found = self.layout.labels;
+        match (expected, found) {
+            (LabelKind::Class(_) | LabelKind::Values(1), LabelKind::Class(_)) => Ok(()),
+            (LabelKind::Values(expected), LabelKind::Values(found)) if expected == found => Ok(()),
+            _ => Err(DataError {
+                path: path.to_owned(),
+                problem: DataProblem::Targets { expected, found },
+            }),
+        }
     }
 
     /// Fails unless samples have this many elements; `path` is for the error.
@@ -246,27 +330,45 @@ impl Records {
     /// # Errors
     /// [`DataProblem::Elements`].
     pub fn expect_elements(&self, expected: usize, path: &Path) -> Result<(), DataError> {
-        if self.elements == expected {
+        if self.layout.elements == expected {
             return Ok(());
         }
         Err(DataError {
             path: path.to_owned(),
             problem: DataProblem::Elements {
                 expected,
-                found: self.elements,
+                found: self.layout.elements,
             },
         })
     }
 
-    /// The label of a sample. Does not allocate.
+    /// The class of a sample; of a label that has values, the first one rounded. Does not allocate.
     ///
     /// # Panics
     /// When there is no such sample.
     #[must_use]
     pub fn label(&self, index: u32) -> i64 {
-        let mut label = [0; LABEL_BYTES];
-        label.copy_from_slice(&self.record(index)[..LABEL_BYTES]);
-        i64::from_le_bytes(label)
+        match (self.layout.labels, self.record(index).first_chunk()) {
+            (LabelKind::Class(_), Some(class)) => i64::from_le_bytes(*class),
+            _ => self
+                .values(index)
+                .next()
+                .map_or(0, |value| value.round() as i64),
+        }
+    }
+
+    /// The values of a sample's label; a class is one value. Does not allocate.
+    ///
+    /// # Panics
+    /// When there is no such sample.
+    pub fn values(&self, index: u32) -> impl Iterator<Item = f32> {
+        let record = self.record(index);
+        let (class, values) = match self.layout.labels {
+            LabelKind::Class(_) => (record.first_chunk(), &[][..]),
+            LabelKind::Values(_) => (None, &record[..self.layout.label_bytes()]),
+        };
+        let class = class.map(|class| i64::from_le_bytes(*class) as f32);
+        class.into_iter().chain(floats(values))
     }
 
     /// Copies a sample; what does not fit into `sample` is left out. Does not allocate.
@@ -275,26 +377,68 @@ impl Records {
     /// When there is no such sample.
     pub fn copy_sample(&self, index: u32, sample: &mut [f32]) {
         let record = self.record(index);
-        let elements = &record[LABEL_BYTES..record.len() - CRC_BYTES];
-        for (to, from) in sample.iter_mut().zip(elements.as_chunks::<4>().0) {
-            *to = f32::from_le_bytes(*from);
+        let elements = &record[self.layout.label_bytes()..record.len() - CRC_BYTES];
+        for (to, from) in sample.iter_mut().zip(floats(elements)) {
+            *to = from;
         }
     }
 
-    fn stride(&self) -> usize {
-        LABEL_BYTES + 4 * self.elements + CRC_BYTES
-    }
-
     fn record(&self, index: u32) -> &[u8] {
-        assert!(index < self.count, "record {index} of {}", self.count);
-        let start = HEADER_BYTES + index as usize * self.stride();
-        &self.bytes[start..start + self.stride()]
+        let Layout { count, .. } = self.layout;
+        assert!(index < count, "record {index} of {count}");
+        let start = self.layout.header_bytes + index as usize * self.layout.stride();
+        &self.bytes[start..start + self.layout.stride()]
     }
+}
+
+fn floats(bytes: &[u8]) -> impl Iterator<Item = f32> {
+    let words = bytes.as_chunks::<4>().0.iter();
+    words.map(|word| f32::from_le_bytes(*word))
+}
+
+fn header(bytes: &[u8]) -> Result<Layout, DataProblem> {
+    if !bytes.starts_with(&MAGIC) {
+        return Err(DataProblem::Magic);
+    }
+    let fixed: &[u8; FIXED_BYTES] = bytes.first_chunk().ok_or(DataProblem::Header)?;
+    let version = u16::from_le_bytes([fixed[4], fixed[5]]);
+    if version == 0 || version > VERSION {
+        return Err(DataProblem::Version { found: version });
+    }
+    let (kind, channels) = (fixed[6], usize::from(fixed[7]));
+    let field =
+        |at: usize| u32::from_le_bytes([fixed[at], fixed[at + 1], fixed[at + 2], fixed[at + 3]]);
+    let (count, elements, per_label) = (field(8), field(12), field(16));
+    let labels = match kind {
+        CLASS => LabelKind::Class(per_label),
+        VALUES if version > 1 => LabelKind::Values(per_label),
+        _ => return Err(DataProblem::Header),
+    };
+    let header_bytes = FIXED_BYTES + 8 * channels + CRC_BYTES;
+    let header = bytes.get(..header_bytes).ok_or(DataProblem::Header)?;
+    let (body, checksum) = header.split_at(header_bytes - CRC_BYTES);
+    let allowed = count > 0
+        && elements > 0
+        && per_label > 0
+        && (version > 1 || channels == 0)
+        && (channels == 0 || (elements as usize).is_multiple_of(channels));
+    if wire::checksum(body).to_le_bytes() != checksum || !allowed {
+        return Err(DataProblem::Header);
+    }
+    Ok(Layout {
+        header_bytes,
+        count,
+        elements: elements as usize,
+        labels,
+    })
 }
 
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
+
+    /// Of a file without normalisation.
+    const HEADER_BYTES: usize = FIXED_BYTES + CRC_BYTES;
 
     /// A file as the format says, written here a second time so that reader and writer cannot share a mistake.
     pub(in crate::data) fn encoded<const N: usize>(
@@ -324,8 +468,8 @@ pub(super) mod tests {
     fn samples_and_labels_are_read_back() {
         let records = Records::decode(good()).unwrap();
         assert_eq!(
-            (records.count(), records.elements(), records.classes()),
-            (3, 2, 10)
+            (records.count(), records.elements(), records.labels()),
+            (3, 2, LabelKind::Class(10))
         );
         let mut sample = [0.0; 2];
         records.copy_sample(1, &mut sample);
@@ -342,8 +486,8 @@ pub(super) mod tests {
             .collect();
         let records = Records::decode(bytes).unwrap();
         assert_eq!(
-            (records.count(), records.elements(), records.classes()),
-            (2, 2, 3)
+            (records.count(), records.elements(), records.labels()),
+            (2, 2, LabelKind::Class(3))
         );
         let mut samples = [[0.0; 2]; 2];
         for (index, sample) in (0..).zip(&mut samples) {
@@ -405,10 +549,10 @@ pub(super) mod tests {
             Err(DataProblem::Magic)
         ));
         let mut newer = good();
-        newer[4] = 2;
+        newer[4] = 3;
         assert!(matches!(
             Records::decode(newer),
-            Err(DataProblem::Version { found: 2 })
+            Err(DataProblem::Version { found: 3 })
         ));
         let mut long = good();
         long.push(0);
@@ -444,5 +588,46 @@ pub(super) mod tests {
             error,
             "data file d.rec: its samples have 2 elements, the model takes 64"
         );
+    }
+
+    #[test]
+    fn values_and_normalised_classes_are_read_and_their_damage_is_found() {
+        let document = include_str!("../../../docs/data-format.md");
+        let example = |number: usize| -> Vec<u8> {
+            let block = document.split("```text").nth(number + 1).unwrap();
+            let block = block.split("```").next().unwrap().split_whitespace();
+            block
+                .map(|byte| u8::from_str_radix(byte, 16).unwrap())
+                .collect()
+        };
+        let mut sample = [0.0; 2];
+        let records = Records::decode(example(0)).unwrap();
+        assert_eq!(
+            (records.count(), records.labels()),
+            (2, LabelKind::Class(3))
+        );
+        records.copy_sample(1, &mut sample);
+        assert_eq!((records.label(0), sample), (2, [0.0, 0.25]));
+        let records = Records::decode(example(1)).unwrap();
+        assert_eq!(records.labels(), LabelKind::Values(1));
+        records.copy_sample(0, &mut sample);
+        assert_eq!(sample, [0.5, -1.0]);
+        assert_eq!(records.values(0).collect::<Vec<_>>(), [1.5]);
+        for good in [example(0), example(1)] {
+            for bit in 0..8 * good.len() {
+                let mut bad = good.clone();
+                bad[bit / 8] ^= 1 << (bit % 8);
+                assert!(Records::decode(bad).is_err(), "bit {bit}");
+            }
+        }
+    }
+
+    #[test]
+    fn labels_of_another_kind_than_the_targets_are_refused() {
+        let records = Records::decode(good()).unwrap();
+        let expect = |labels| records.expect_labels(labels, Path::new("d.rec"));
+        assert!(expect(LabelKind::Class(0)).is_ok() && expect(LabelKind::Values(1)).is_ok());
+        let error = expect(LabelKind::Values(2)).unwrap_err().to_string();
+        assert!(error.contains("takes 2 values"), "{error}");
     }
 }

@@ -50,6 +50,20 @@ impl InferenceSession {
         Ok(inference)
     }
 
+    /// Names of what `model` takes besides `x`.
+    ///
+    /// # Errors
+    /// The model does not load.
+    pub fn parameter_names(
+        engine: &Engine,
+        model: &Path,
+        options: SessionOptions,
+    ) -> Result<Vec<String>, ModelError> {
+        let session = session::open(engine, model, options)?;
+        let names = session.inputs().iter().map(|input| input.name());
+        Ok(names.filter(|name| *name != X).map(str::to_owned).collect())
+    }
+
     /// Loads `model` together with parameters of its own that no step changes: the first tensors of a
     /// parameter file, as many as the model has inputs besides `x`, in the order of these inputs.
     ///
@@ -165,6 +179,17 @@ impl InferenceSession {
         let side = parameters.map_or(Side::A, Parameters::current);
         let binding = side.index().min(self.bindings.len() - 1);
         Ok(self.run_binding(binding, parameters)?)
+    }
+
+    /// As [`InferenceSession::run`], with the values of the spare side: what [`Parameters::copy_piece`] left
+    /// there. Does not allocate.
+    ///
+    /// # Errors
+    /// As [`InferenceSession::run`].
+    pub fn run_spare(&mut self, parameters: &Parameters) -> Result<(), RunError> {
+        let side = parameters.current().other();
+        let binding = side.index().min(self.bindings.len() - 1);
+        Ok(self.run_binding(binding, Some(parameters))?)
     }
 
     /// Text of the last failure, cut to 256 bytes; empty before the first.

@@ -2,6 +2,7 @@
 
 use super::ffi::TensorSet;
 use super::params::{self, ParamsError, ParamsProblem, Progress};
+use super::piece::{PIECE, Piece};
 use super::signature::{ModelProblem, TensorSpec};
 use std::path::Path;
 
@@ -69,6 +70,42 @@ impl Parameters {
     /// The current value of every tensor, in the order of the model's inputs. Does not allocate.
     pub fn values(&self) -> impl Iterator<Item = &[f32]> {
         (0..self.specs.len()).map(|index| self.tensors.get(Self::place(index, self.current)))
+    }
+
+    /// Parameters of their own with the tensors of these names and their current values, for inference that
+    /// is to see trained weights only when told so. Takes twice their memory.
+    ///
+    /// # Errors
+    /// There is not enough memory.
+    pub fn twin(&self, names: &[String]) -> Result<Self, ModelProblem> {
+        let specs = self.specs.iter();
+        let specs = specs.filter(|spec| names.contains(&spec.name)).cloned();
+        let mut twin = Self::zeroed(specs.collect())?;
+        let mut first = 0;
+        while twin.copy_piece(self, first) {
+            first += PIECE;
+        }
+        twin.exchange_sides();
+        Ok(twin)
+    }
+
+    /// Copies [`PIECE`] elements, from element `first` on, of the current values of those whose twin this is
+    /// to the spare side; whether some are left. Does not allocate.
+    pub fn copy_piece(&mut self, whole: &Self, first: usize) -> bool {
+        let (mut piece, spare) = (Piece::at(first), self.current.other());
+        // A twin has the tensors in the same order.
+        let mut theirs = whole.specs.iter().enumerate();
+        for (index, spec) in self.specs.iter().enumerate() {
+            let Some((their, _)) = theirs.find(|(_, their)| their.name == spec.name) else {
+                return false;
+            };
+            let from = whole.tensors.get(Self::place(their, whole.current));
+            let to = self.tensors.get_mut(Self::place(index, spare));
+            if piece.copy(from, to) {
+                return true;
+            }
+        }
+        false
     }
 
     /// Writes the current values to a parameter file, durably; with `progress` to a checkpoint. For use
@@ -146,7 +183,8 @@ impl Parameters {
         self.current
     }
 
-    pub(super) fn exchange_sides(&mut self) {
+    /// Makes the spare side the current one.
+    pub(crate) fn exchange_sides(&mut self) {
         self.current = self.current.other();
     }
 

@@ -112,6 +112,15 @@ impl TrainingSession {
         Ok(())
     }
 
+    /// Values of one sample's target, where targets are values; `None` where they are classes.
+    #[must_use]
+    pub fn target_len(&self) -> Option<usize> {
+        match self.targets {
+            Element::I64 => None,
+            Element::F32 => Some(self.tensors.get::<f32>(AT_Y).len() / self.batch as usize),
+        }
+    }
+
     /// SHA-256 of the step's graph: what a checkpoint knows it by.
     #[must_use]
     pub fn sha256(&self) -> &[u8; 32] {

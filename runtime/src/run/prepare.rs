@@ -1,7 +1,7 @@
 //! Everything before the board is touched: board, plan, selection, library, models, samples.
 
 use crate::Failure;
-use crate::args::{OtherMasks, PlanSource, Run, Service};
+use crate::args::{Judges, OtherMasks, PlanSource, Run, Service};
 use crate::restore::discover;
 use fulcrum_plan::durable::{read_limited, remove_leftovers};
 use fulcrum_plan::masks::OtherMask;
@@ -12,18 +12,19 @@ use fulcrum_plan::units::{MicroSec, MilliRps};
 use fulcrum_plan::wire::{self, DecodeError};
 use fulcrum_plan::{Board, PlanTable};
 use fulcrum_runtime::board::Jetson;
-use fulcrum_runtime::checkpoint::{Keeper, Keeping};
-use fulcrum_runtime::data::{Batches, Records};
+use fulcrum_runtime::checkpoint::{Every, Keeper, Keeping};
+use fulcrum_runtime::data::{Batches, HeldOut, LabelKind, Records};
 use fulcrum_runtime::engine::params::Progress;
 use fulcrum_runtime::engine::{
     Engine, InferenceSession, Library, Parameters, SessionOptions, TrainingSession, library,
 };
-use fulcrum_runtime::models::{HeldOut, Models};
+use fulcrum_runtime::models::Models;
 use fulcrum_runtime::queue::CAPACITY;
 use fulcrum_runtime::socket;
 use fulcrum_runtime::telemetry::Counter;
+use fulcrum_runtime::validation::{Labels, Validation};
 use std::os::unix::net::UnixListener;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// A run that is ready to begin; nothing has been changed yet.
 pub(crate) struct Prepared<'a> {
@@ -233,6 +234,7 @@ fn load<'a>(
             (held_out, first)
         }
     };
+    let (judges, train_count) = judges(options, train_count)?;
     let mut batches = Batches::of_first(records, train_count, options.seed);
     let mut steps = 0;
     let (training, mut parameters) = match &options.train {
@@ -241,17 +243,26 @@ fn load<'a>(
             let (mut session, mut parameters) = training(options, plan, engine, step)?;
             steps = resume(options, &session, &mut parameters, &mut batches)?;
             let elements = session.x_mut().len() / session.batch().max(1) as usize;
-            batches
-                .records()
+            let targets = session.target_len().map_or(LabelKind::Class(0), |count| {
+                LabelKind::Values(u32::try_from(count).unwrap_or(u32::MAX))
+            });
+            let records = batches.records();
+            records
                 .expect_elements(elements, data)
+                .and_then(|()| records.expect_labels(targets, data))
                 .map_err(Failure::trouble)?;
             (Some(session), Some(parameters))
         }
     };
+    let mut served = None;
     let mut inference = Vec::new();
     if let (Some(model), Some(serving)) = (&options.infer, solution.serving) {
+        if let (Some(_), Some(parameters)) = (&judges, &parameters) {
+            served = Some(serve_checked(options, engine, model, parameters)?);
+        }
         let sizes = batch_sizes(plan, serving.batch)?;
-        let (sessions, trained) = sessions(options, engine, model, &sizes, parameters.as_ref())?;
+        let read = served.as_ref().or(parameters.as_ref());
+        let (sessions, trained) = sessions(options, engine, model, &sizes, read)?;
         let path = options.held_out.as_deref().unwrap_or(data);
         for session in &sessions {
             held_out
@@ -268,16 +279,129 @@ fn load<'a>(
         }
         _ => None,
     };
+    let validation = validation(
+        options,
+        judges,
+        &training,
+        &mut inference,
+        &served,
+        &batches,
+        steps,
+    )?;
+    let keeping_served = served.as_ref().zip(options.checkpoint.as_deref());
+    let keeping_served = keeping_served.map(|(served, path)| {
+        // Each acceptance is one to keep.
+        Keeping::new(
+            Keeper::new(&served_beside(path), Every::Steps(1), served),
+            0,
+        )
+    });
     Ok(Models {
         inference,
         training,
         parameters,
+        served,
+        validation,
+        keeping_served,
         steps,
         keeping,
         batches,
         held_out,
         correct,
     })
+}
+
+/// The samples that judge trained weights, and how many are left to train on.
+fn judges(options: &Run, train_count: u32) -> Result<(Option<HeldOut>, u32), Failure> {
+    let open = |path: &Path| Records::open(path).map_err(Failure::trouble);
+    Ok(match options.validate.as_ref().map(|asked| &asked.judges) {
+        None => (None, train_count),
+        Some(Judges::File(path)) => (Some(HeldOut::all(open(path)?)), train_count),
+        Some(Judges::Share(share)) => {
+            #[expect(
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                reason = "a share of a count is one"
+            )]
+            let count = ((f64::from(train_count) * share) as u32).max(1);
+            let data = options.data.as_deref().unwrap_or(Path::new(""));
+            let judges = HeldOut::last_of(open(data)?, train_count, count);
+            let first = judges.first();
+            (Some(judges), first)
+        }
+    })
+}
+
+/// Where the weights that passed their check are kept.
+pub(crate) fn served_beside(checkpoint: &Path) -> PathBuf {
+    let mut path = checkpoint.as_os_str().to_owned();
+    path.push(".served");
+    path.into()
+}
+
+/// The weights that inference begins with, where trained ones are checked first: those that passed the last
+/// check of an earlier run, or the training's.
+fn serve_checked(
+    options: &Run,
+    engine: &Engine,
+    model: &Path,
+    parameters: &Parameters,
+) -> Result<Parameters, Failure> {
+    let session_options = SessionOptions {
+        batch: None,
+        intra_op_threads: options.intra_op_threads,
+    };
+    let names = InferenceSession::parameter_names(engine, model, session_options);
+    let names = names.map_err(Failure::trouble)?;
+    let mut served = parameters.twin(&names).map_err(Failure::trouble)?;
+    if let Some(path) = options.checkpoint.as_deref().map(served_beside) {
+        remove_leftovers(&path);
+        if path.exists() {
+            served.restore(&path, None).map_err(Failure::trouble)?;
+            log::info!(
+                "{}: these weights serve until others are no worse",
+                path.display()
+            );
+        }
+    }
+    Ok(served)
+}
+
+/// The check of trained weights, after one of those that serve.
+fn validation(
+    options: &Run,
+    judges: Option<HeldOut>,
+    training: &Option<TrainingSession>,
+    inference: &mut [InferenceSession],
+    served: &Option<Parameters>,
+    batches: &Batches,
+    steps: u64,
+) -> Result<Option<Validation>, Failure> {
+    let (Some(judges), Some(asked), Some(training)) = (judges, &options.validate, training) else {
+        return Ok(None);
+    };
+    let (Some(inference), Some(served)) = (inference.first_mut(), served) else {
+        return Ok(None);
+    };
+    let path = match &asked.judges {
+        Judges::File(path) => Some(path),
+        Judges::Share(_) => options.data.as_ref(),
+    };
+    judges
+        .expect_elements(
+            inference.sample_len(),
+            path.map_or(Path::new(""), PathBuf::as_path),
+        )
+        .map_err(Failure::trouble)?;
+    let epoch = u64::from(batches.count()).div_ceil(u64::from(training.batch().max(1)));
+    let when = (asked.every_steps.unwrap_or(epoch), steps);
+    let labels = match training.target_len() {
+        None => Labels::Classes,
+        Some(_) => Labels::Values,
+    };
+    Validation::new(judges, labels, when, inference, served)
+        .map(Some)
+        .map_err(Failure::trouble)
 }
 
 /// The batch sizes to load: the selected one first.

@@ -37,9 +37,19 @@ pub(crate) struct Summary<'a> {
     pub(crate) outcome: &'a Outcome,
     /// Training steps, those of earlier runs included.
     pub(crate) steps_total: Option<u64>,
+    /// Trained weights that were checked before they served.
+    pub(crate) checks: Option<Checks>,
     pub(crate) accuracy_before: Option<f64>,
     pub(crate) accuracy_after: Option<f64>,
     pub(crate) restored: bool,
+}
+
+/// What became of trained weights.
+pub(crate) struct Checks {
+    pub(crate) accepted: u64,
+    pub(crate) refused: u64,
+    /// Name and value of how good those that serve are.
+    pub(crate) score: (&'static str, f64),
 }
 
 impl Summary<'_> {
@@ -198,7 +208,7 @@ impl Report {
         }
         latency = latency.number("max", microseconds(telemetry.latency.max_ns()));
         let per_window = telemetry.steps_per_window_milli();
-        Object::event("summary")
+        let object = Object::event("summary")
             .text("board", &self.board)
             .object("mode", &mode_object(&self.solution.mode))
             .text("side", "measured")
@@ -235,7 +245,14 @@ impl Report {
             .integer("heat_events", outcome.seen.heat_events)
             .integer("drifts", outcome.seen.drifts)
             .boolean("restored", summary.restored)
-            .object("promised", &self.promised(Object::new()))
+            .object("promised", &self.promised(Object::new()));
+        match &summary.checks {
+            Some(checks) => object
+                .integer("swaps_accepted", checks.accepted)
+                .integer("swaps_refused", checks.refused)
+                .number(checks.score.0, checks.score.1),
+            None => object,
+        }
     }
 
     fn summary_text(&self, summary: &Summary<'_>) -> String {
@@ -284,6 +301,14 @@ impl Report {
         }
         if let (Some(before), Some(after)) = (summary.accuracy_before, summary.accuracy_after) {
             let _ = write!(text, "\naccuracy   {before:.4} -> {after:.4} (held out)");
+        }
+        if let Some(checks) = &summary.checks {
+            let (name, value) = checks.score;
+            let _ = write!(
+                text,
+                "\nchecked    {} sets of weights went to work, {} were worse; {name} {value:.4}",
+                checks.accepted, checks.refused
+            );
         }
         let _ = write!(
             text,

@@ -73,6 +73,7 @@ pub(crate) fn work<'a>(
     let places = models.held_out.count();
     let mut exchange = models.exchange();
     let keeper = models.keeping.as_ref().map(Keeping::keeper);
+    let keeper_served = models.keeping_served.as_ref().map(Keeping::keeper);
     let mut served;
     let (source, work): (Source<'_>, &mut dyn Work) = match listener {
         Some(listener) => {
@@ -100,9 +101,10 @@ pub(crate) fn work<'a>(
     let mut outcome = thread::scope(|scope| {
         let reporter = scope.spawn(|| report_until(job, counts, &mut listen, &done));
         let watcher = scope.spawn(|| watch(&job.options.board, job.plan, &readings, &clock, &done));
-        let writer = keeper
-            .as_ref()
-            .map(|keeper| scope.spawn(|| keeper.write_until(&done)));
+        let keepers = [&keeper, &keeper_served].into_iter().flatten();
+        let writers: Vec<_> = keepers
+            .map(|keeper| scope.spawn(|| keeper.write_until(&done)))
+            .collect();
         if assignment.serving.is_some() {
             scope.spawn(|| match source {
                 Source::Clients(mut server) => server.run(&done),
@@ -119,7 +121,7 @@ pub(crate) fn work<'a>(
         done.store(true, Ordering::Relaxed);
         reporter.thread().unpark();
         watcher.thread().unpark();
-        if let Some(writer) = writer {
+        for writer in writers {
             writer.thread().unpark();
         }
         outcome.seen = watcher.join().unwrap_or_default();
