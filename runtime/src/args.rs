@@ -2,12 +2,18 @@
 //!
 //! Every error names the option, the value, what is allowed, and where to read on.
 
+mod help;
 mod inspect;
+mod load;
 mod profile;
+mod status;
 mod training;
 
+pub(crate) use help::HELP;
 pub(crate) use inspect::{Capture, Doctor};
+pub(crate) use load::{Load, Times};
 pub(crate) use profile::Profile;
+pub(crate) use status::Status;
 pub(crate) use training::{Judges, Validate};
 
 use crate::Failure;
@@ -15,76 +21,13 @@ use fulcrum_plan::units::{MicroSec, MilliRps, MilliWatt};
 use fulcrum_runtime::arrivals::Process;
 use fulcrum_runtime::board::power::RailNames;
 use fulcrum_runtime::checkpoint::Every;
+use fulcrum_runtime::engine::Provider;
 use fulcrum_runtime::schedule::Overload;
+use fulcrum_runtime::status::http::Address;
 use std::ffi::OsString;
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
-
-/// What `fulcrumd --help` prints.
-pub(crate) const HELP: &str = "\
-fulcrumd: sets a board's clocks from a plan, serves inference and trains in between
-
-Usage:
-  fulcrumd run (--plan FILE | --plan-dir DIR) --power W [options]
-  fulcrumd profile [--train NAME=STEP.onnx]... [--infer NAME=MODEL.onnx[:BATCH,...]]... --data FILE [options]
-  fulcrumd accept [--plan-dir DIR] [--sysfs-root DIR] [--board NAME]
-  fulcrumd restore [--sysfs-root DIR] [--state-dir DIR]
-  fulcrumd doctor [--json] [--sysfs-root DIR] [--state-dir DIR] [--power-rails A,B,...] [--onnxruntime PATH]
-  fulcrumd capture --to DIR [--sysfs-root DIR]
-  fulcrumd version
-
-run: select the plan's best mode for the budgets, apply it, and work until stopped
-  --plan FILE            plan file
-  --plan-dir DIR         folder that `fulcrum flash` wrote to
-  --power W              power budget in watts, 0.1 to 1000
-  --latency-ms L         latency budget from arrival to answer, 0.1 to 600000; with --rate
-  --rate R               requests per second, 0.001 to 1000000; with --latency-ms
-  --infer MODEL.onnx     inference model (needs --latency-ms, --rate and --data)
-  --train STEP.onnx      training step, its parameters beside it (needs --data)
-  --data FILE            labelled samples to train on
-  --held-out FILE        labelled samples to serve (default: the last fifth of --data, then not trained on)
-  --listen SOCKET        take requests from other processes here (docs/loop.md), instead of playing samples
-  --lr X                 learning rate, above 0 to 10 (default 0.05)
-  --checkpoint FILE      what training has reached, written while it runs and at the end; if the file exists,
-                         training goes on from there
-  --checkpoint-every N   steps between two, or seconds as in 60s (default 60s)
-  --validate FILE|SHARE  serve trained weights only if these samples (a file, or a share of --data, 0.01 to 0.5,
-                         that is then not trained on) are answered no worse than before
-  --validate-every N     steps between two such checks (default: an epoch)
-  --intra-op-threads N   threads of one operator, 1 to 64 (default 1)
-  --arrivals NAME        constant, poisson, diurnal, bursts or dying (default constant)
-  --overload NAME        reject-newest or drop-late (default reject-newest)
-  --seed N               seed of arrivals and of the samples' order (default 1)
-  --duration-s S         stop after this time, 0.1 to 31536000 (default: until a signal)
-  --sysfs-root DIR       root of the board's files (default /)
-  --state-dir DIR        folder for the record of the original clocks (default run/fulcrum below the root)
-  --board NAME           refuse to run on any other board
-  --power-rails A,B,...  rails whose sum is the board's power (default: those of docs/boards.md)
-  --other-masks NAME     refuse or warn (default refuse): a GPU whose power-gating masks are not the plan's
-  --onnxruntime PATH     ONNX Runtime library
-  --json                 events as JSON, one object per line, on standard output
-
-profile: measure what `fulcrum plan --profiles exec:COMMAND` asks for, over standard input and output
-  --train NAME=STEP.onnx training step (:BATCH behind it if its graph has none)
-  --infer NAME=MODEL.onnx:1,4,16
-                         inference model and its batch sizes (default 1,4,16,32,64)
-  --data FILE            labelled samples that the minibatches are made of
-  --minibatches N        minibatches per profile, 5 to 10000 (default 40)
-  --idle-s S             end after so long without a request, 1 to 86400 (default 600)
-  and --intra-op-threads, --onnxruntime, --sysfs-root, --state-dir, --board, --power-rails as above
-
-accept: take a plan from standard input, verify it, flash it (what `fulcrum flash --to ssh:...` starts)
-  --plan-dir DIR         where to (default /var/lib/fulcrum/plans)
-
-restore: put back the clocks that a killed fulcrumd left changed
-
-doctor: what this board is, what can be read and set, what will go wrong, and what mends it
-
-capture: copy this board's files into a new folder, which is then a --sysfs-root
-
-Exit codes: 0 done, 1 the answer is no (bad plan, other board, no solution), 2 usage or I/O
-";
 
 /// A command line that is not understood.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -113,6 +56,10 @@ pub(crate) enum Command {
     Run(Box<Run>),
     /// Serve measurements.
     Profile(Box<Profile>),
+    /// Send requests.
+    Load(Load),
+    /// Say what a running `fulcrumd` does.
+    Status(Status),
     /// Take a plan.
     Accept(Accept),
     /// Put back the clocks that a killed process left.
@@ -205,6 +152,8 @@ pub(crate) struct Run {
     pub(crate) data: Option<PathBuf>,
     /// `--listen`.
     pub(crate) listen: Option<PathBuf>,
+    /// `--status`.
+    pub(crate) status: Option<Address>,
     /// `--held-out`.
     pub(crate) held_out: Option<PathBuf>,
     /// `--lr`.
@@ -217,6 +166,12 @@ pub(crate) struct Run {
     pub(crate) validate: Option<Validate>,
     /// `--intra-op-threads`.
     pub(crate) intra_op_threads: u16,
+    /// `--provider`.
+    pub(crate) providers: Vec<Provider>,
+    /// `--realtime`.
+    pub(crate) realtime: bool,
+    /// `--pin`.
+    pub(crate) pin: bool,
     /// `--arrivals`.
     pub(crate) arrivals: Process,
     /// `--overload`.
@@ -241,7 +196,7 @@ struct Given {
     options: Vec<(String, Option<OsString>)>,
 }
 
-const SWITCHES: [&str; 1] = ["--json"];
+const SWITCHES: [&str; 4] = ["--json", "--prometheus", "--realtime", "--pin"];
 
 /// Command and option of what may be given more than once.
 const REPEATABLE: [(&str, &str); 2] = [("profile", "--train"), ("profile", "--infer")];
@@ -338,6 +293,26 @@ impl Given {
         Ok(count.unwrap_or(1))
     }
 
+    fn providers(&self) -> Result<Vec<Provider>, UsageError> {
+        let allowed = "cpu, cuda and tensorrt, each at most once, with commas between them";
+        let providers = self.parsed("--provider", allowed, Provider::list)?;
+        Ok(providers.unwrap_or_else(|| vec![Provider::Cpu]))
+    }
+
+    fn arrivals(&self) -> Result<Option<Process>, UsageError> {
+        self.parsed(
+            "--arrivals",
+            "constant, poisson, diurnal, bursts or dying",
+            Process::from_name,
+        )
+    }
+
+    fn seed(&self) -> Result<u64, UsageError> {
+        let allowed = "a whole number from 0 to 2^64 - 1";
+        let seed = self.parsed("--seed", allowed, |text| text.parse().ok())?;
+        Ok(seed.unwrap_or(1))
+    }
+
     fn required<T>(&self, name: &str, value: Option<T>) -> Result<T, UsageError> {
         match value {
             Some(value) => Ok(value),
@@ -346,7 +321,7 @@ impl Given {
     }
 }
 
-const RUN_OPTIONS: [&str; 27] = [
+const RUN_OPTIONS: [&str; 31] = [
     "--plan",
     "--plan-dir",
     "--power",
@@ -357,12 +332,16 @@ const RUN_OPTIONS: [&str; 27] = [
     "--data",
     "--held-out",
     "--listen",
+    "--status",
     "--lr",
     "--checkpoint",
     "--checkpoint-every",
     "--validate",
     "--validate-every",
     "--intra-op-threads",
+    "--provider",
+    "--realtime",
+    "--pin",
     "--arrivals",
     "--overload",
     "--seed",
@@ -409,6 +388,14 @@ pub(crate) fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Command
         Some("profile") => {
             let given = Given::read("profile", &profile::OPTIONS, rest.into_iter())?;
             Ok(Command::Profile(Box::new(profile::profile(&given)?)))
+        }
+        Some("load") => {
+            let given = Given::read("load", &load::OPTIONS, rest.into_iter())?;
+            Ok(Command::Load(load::load(&given)?))
+        }
+        Some("status") => {
+            let given = Given::read("status", &status::OPTIONS, rest.into_iter())?;
+            Ok(Command::Status(status::status(&given)?))
         }
         Some("accept") => {
             let given = Given::read("accept", &ACCEPT_OPTIONS, rest.into_iter())?;
@@ -483,27 +470,21 @@ fn run(given: &Given) -> Result<Run, UsageError> {
         train: given.path("--train"),
         data: given.path("--data"),
         listen: given.path("--listen"),
+        status: given.parsed("--status", status::ALLOWED, Address::read)?,
         held_out: given.path("--held-out"),
         learning_rate: learning_rate(given)?,
         checkpoint: given.path("--checkpoint"),
         checkpoint_every: training::checkpoint_every(given)?,
         validate: training::validate(given)?,
         intra_op_threads: given.intra_op_threads()?,
-        arrivals: given
-            .parsed(
-                "--arrivals",
-                "constant, poisson, diurnal, bursts or dying",
-                Process::from_name,
-            )?
-            .unwrap_or(Process::Constant),
+        providers: given.providers()?,
+        realtime: given.has("--realtime"),
+        pin: given.has("--pin"),
+        arrivals: given.arrivals()?.unwrap_or(Process::Constant),
         overload: given
             .parsed("--overload", "reject-newest or drop-late", overload)?
             .unwrap_or_default(),
-        seed: given
-            .parsed("--seed", "a whole number from 0 to 2^64 - 1", |text| {
-                text.parse().ok()
-            })?
-            .unwrap_or(1),
+        seed: given.seed()?,
         duration: given
             .number("--duration-s", 0.1, 31_536_000.0)?
             .map(Duration::from_secs_f64),
@@ -637,6 +618,7 @@ mod tests {
             ("--rate", "0", "0.001 to 1000000"),
             ("--lr", "11", "above 0, at most 10"),
             ("--intra-op-threads", "0", "1 to 64"),
+            ("--provider", "gpu", "cpu, cuda and tensorrt"),
             ("--arrivals", "bursty", "constant, poisson"),
             ("--overload", "panic", "reject-newest or drop-late"),
             ("--seed", "-4", "0 to 2^64 - 1"),

@@ -48,6 +48,13 @@ impl Readings {
         self.hot.store(hot, Ordering::Relaxed);
     }
 
+    /// Board power as it was read last.
+    #[must_use]
+    pub fn power_mw(&self) -> Option<MilliWatt> {
+        let power_mw = self.power.load(Ordering::Relaxed).checked_sub(1)?;
+        Some(MilliWatt(u32::try_from(power_mw).unwrap_or(u32::MAX)))
+    }
+
     /// The row that is set, with a ticket: it holds for what was read meanwhile if
     /// [`Readings::held`] says so afterwards. `None` while it changes.
     #[must_use]
@@ -56,6 +63,11 @@ impl Readings {
         ticket
             .is_multiple_of(2)
             .then(|| (self.row.load(Ordering::Acquire), ticket))
+    }
+
+    /// Another row is set, where no loop changes it.
+    pub fn set_row(&self, row: usize) {
+        self.row.store(row, Ordering::Release);
     }
 
     /// Whether the row has not changed since the ticket was given.
@@ -173,10 +185,6 @@ impl<'a, B: SetMode> Control<'a, B> {
     }
 
     fn read(&mut self, schedule: &Schedule, requests: Requests) -> Reading {
-        let power = self.readings.power.load(Ordering::Relaxed);
-        let power_mw = power
-            .checked_sub(1)
-            .map(|power_mw| MilliWatt(u32::try_from(power_mw).unwrap_or(u32::MAX)));
         let events = self.readings.over_current_events.load(Ordering::Relaxed);
         // What was counted before the first look is not ours.
         let over_current = self.over_current_seen.is_some_and(|seen| events > seen);
@@ -185,7 +193,7 @@ impl<'a, B: SetMode> Control<'a, B> {
         let planned_ns = serving.map_or(0, |serving| serving.infer_ns);
         let measured = schedule.infer().is_measured();
         Reading {
-            power_mw,
+            power_mw: self.readings.power_mw(),
             planned_mw: self.planned_mw(schedule.busy()),
             over_current,
             hot: self.readings.hot.load(Ordering::Relaxed),

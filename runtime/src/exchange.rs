@@ -121,11 +121,11 @@ impl ServerSide<'_> {
         self.slab.output_len
     }
 
-    /// Puts a sample, little-endian floats, at a place that is free.
-    pub fn put(&self, place: u32, sample: &[u8]) {
+    /// Puts a sample, the bits of its floats, at a place that is free.
+    pub fn put(&self, place: u32, sample: impl Iterator<Item = u32>) {
         let values = range(&self.slab.inputs, self.slab.sample_len, place);
-        for (value, bytes) in values.iter().zip(sample.as_chunks::<4>().0) {
-            value.store(u32::from_le_bytes(*bytes), Ordering::Relaxed);
+        for (value, bits) in values.iter().zip(sample) {
+            value.store(bits, Ordering::Relaxed);
         }
     }
 
@@ -134,11 +134,10 @@ impl ServerSide<'_> {
         self.answers.dequeue()
     }
 
-    /// Appends the output at a place as little-endian floats.
-    pub fn append_output(&self, place: u32, to: &mut Vec<u8>) {
-        for value in range(&self.slab.outputs, self.slab.output_len, place) {
-            to.extend(value.load(Ordering::Relaxed).to_le_bytes());
-        }
+    /// The output at a place, the bits of its floats.
+    #[must_use]
+    pub fn output(&self, place: u32) -> &[AtomicU32] {
+        range(&self.slab.outputs, self.slab.output_len, place)
     }
 }
 
@@ -184,24 +183,16 @@ mod tests {
         let (wake, _awake) = UnixStream::pair().unwrap();
         let (mut server, mut serving) = exchange.split(wake);
         assert_eq!(server.places(), PLACES_MAX);
-        let sample: Vec<u8> = [1.5_f32, -2.0]
-            .iter()
-            .flat_map(|x| x.to_le_bytes())
-            .collect();
-        server.put(7, &sample);
+        server.put(7, [1.5_f32, -2.0].into_iter().map(f32::to_bits));
         let mut copied = [0.0; 2];
         serving.copy_sample(7, &mut copied);
         assert_eq!(copied, [1.5, -2.0]);
         serving.answer(7, Status::Answered, &[0.25, 0.5, 1.0]);
         let answer = server.take().unwrap();
         assert_eq!((answer.place, answer.status), (7, Status::Answered));
-        let mut output = Vec::new();
-        server.append_output(7, &mut output);
-        let expected: Vec<u8> = [0.25_f32, 0.5, 1.0]
-            .iter()
-            .flat_map(|x| x.to_le_bytes())
-            .collect();
-        assert_eq!(output, expected);
+        let bits = |value: &AtomicU32| f32::from_bits(value.load(Ordering::Relaxed));
+        let output: Vec<f32> = server.output(7).iter().map(bits).collect();
+        assert_eq!(output, [0.25, 0.5, 1.0]);
         assert_eq!(server.take(), None);
     }
 

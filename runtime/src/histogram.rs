@@ -87,6 +87,23 @@ impl Histogram {
         self.max_ns()
     }
 
+    /// For each of some ascending limits, how many durations certainly do not exceed it (those in buckets that
+    /// end there or before); and how many were counted at all. All of one moment: no limit has more than a
+    /// larger one, none more than all.
+    #[must_use]
+    pub fn counts_up_to<const N: usize>(&self, limits_ns: [u64; N]) -> ([u64; N], u64) {
+        let (mut counts, mut seen) = ([0; N], 0_u64);
+        for (index, bucket) in self.buckets.iter().enumerate() {
+            seen = seen.wrapping_add(bucket.load(Ordering::Relaxed));
+            for (count, limit_ns) in counts.iter_mut().zip(limits_ns) {
+                if end_of(index) <= limit_ns {
+                    *count = seen;
+                }
+            }
+        }
+        (counts, seen)
+    }
+
     /// How many durations are certainly above a limit: those in buckets that begin above it.
     #[must_use]
     pub fn count_above(&self, limit_ns: u64) -> u64 {
@@ -174,5 +191,9 @@ mod tests {
         assert_eq!(histogram.count_above(5), 3);
         assert_eq!(histogram.count_above(64), 2);
         assert_eq!(histogram.count_above(1_000_000), 0);
+        assert_eq!(
+            histogram.counts_up_to([4, 5, 999, 1_016, u64::MAX]),
+            ([0, 1, 2, 3, 4], 4)
+        );
     }
 }

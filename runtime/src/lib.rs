@@ -8,7 +8,8 @@
 //!   requests in, [`guard`] and [`control`] keep the budgets, [`telemetry`] and [`histogram`] tell the rest
 //!   of the process.
 //! - Requests: [`feeder`] and [`arrivals`] play them, [`socket`] and [`exchange`] take them from other
-//!   processes, [`client`] sends them.
+//!   processes, tensors in [`shared_memory`] if they like, [`client`] sends them, [`load`] many of them; [`status`] tells what became of them.
+//! - The loop's thread: [`realtime`], [`pin`].
 //! - Around it: [`profile`] (measuring for a planner), [`notify`] (systemd), [`allocation`] (what a thread
 //!   allocates), [`random`], [`json`].
 //!
@@ -29,14 +30,19 @@ pub mod feeder;
 pub mod guard;
 pub mod histogram;
 pub mod json;
+pub mod load;
 pub mod models;
 pub mod notify;
+pub mod pin;
 pub mod profile;
 pub mod queue;
 pub mod random;
+pub mod realtime;
 pub mod schedule;
 pub mod serve;
+pub mod shared_memory;
 pub mod signal;
 pub mod socket;
+pub mod status;
 pub mod telemetry;
 pub mod validation;

@@ -3,10 +3,12 @@
 mod accept;
 mod args;
 mod inspect;
+mod load_command;
 mod logger;
 mod profile_service;
 mod restore;
 mod run;
+mod status_command;
 
 use args::Command;
 use fulcrum_runtime::allocation::CountingAllocator;
@@ -43,6 +45,8 @@ fn main() -> ExitCode {
         Ok(Command::Version) => print(concat!("fulcrumd ", env!("CARGO_PKG_VERSION"), "\n")),
         Ok(Command::Run(options)) => run::run(&options),
         Ok(Command::Profile(options)) => profile_service::profile(&options),
+        Ok(Command::Load(options)) => load_command::load(&options),
+        Ok(Command::Status(options)) => status_command::status(&options),
         Ok(Command::Accept(options)) => accept::accept(&options),
         Ok(Command::Restore(options)) => restore::restore(&options),
         Ok(Command::Doctor(options)) => inspect::doctor(&options),

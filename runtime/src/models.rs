@@ -151,7 +151,11 @@ impl Work for ServedModels<'_, '_> {
         for (row, request) in rows.zip(requests) {
             self.clients.copy_sample(request.place, row);
         }
-        inference.run(models.served.as_ref().or(models.parameters.as_ref()))?;
+        if let Err(error) = inference.run(models.served.as_ref().or(models.parameters.as_ref())) {
+            // A sample that makes the engine fail must not stay in a row that the next batch leaves free.
+            inference.x_mut().fill(0.0);
+            return Err(error.into());
+        }
         let outputs = inference
             .logits()
             .chunks_exact(inference.output_len().max(1));

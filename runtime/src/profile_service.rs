@@ -16,8 +16,11 @@ pub(crate) fn profile(options: &Profile) -> Result<(), Failure> {
     let stop = fulcrum_runtime::signal::install().map_err(Failure::trouble)?;
     let mut board = discover(options)?;
     let library = library::find(options.onnxruntime.as_deref()).map_err(Failure::trouble)?;
+    let engine = Engine::start(&library).map_err(Failure::trouble)?;
     let making = Making {
-        engine: Engine::start(&library).map_err(Failure::trouble)?,
+        engine: engine
+            .on_first(&options.providers)
+            .map_err(Failure::trouble)?,
         data: options.data.clone(),
         intra_op_threads: options.intra_op_threads,
     };

@@ -4,6 +4,7 @@
 mod hold;
 mod job;
 mod outcome;
+mod pages;
 mod prepare;
 mod report;
 mod reporter;
@@ -16,10 +17,13 @@ use fulcrum_runtime::engine::params::Progress;
 use fulcrum_runtime::engine::residency;
 use fulcrum_runtime::models::Models;
 use fulcrum_runtime::notify::Notifier;
+use fulcrum_runtime::status::Recent;
+use fulcrum_runtime::status::http::Address;
 use fulcrum_runtime::telemetry::{Counter, Telemetry};
 use fulcrum_runtime::validation::Labels;
 use prepare::Prepared;
 use report::{Checks, Report, Summary};
+use std::time::Instant;
 
 /// Runs until a signal, the end of the duration, or an engine that fails for good.
 pub(crate) fn run(options: &Run) -> Result<(), Failure> {
@@ -49,22 +53,32 @@ pub(crate) fn run(options: &Run) -> Result<(), Failure> {
         store: prepared.store.as_ref(),
         report: &report,
         telemetry: &telemetry,
+        recent: &Recent::default(),
+        start: Instant::now(),
+        pin: prepared.pin.as_ref(),
         stop,
+    };
+    let doors = threads::Doors {
+        requests: prepared.listener.take(),
+        status: prepared.status.take(),
     };
     let board = &mut prepared.board;
     let outcome = match prepared.models.take() {
         Some(models) => {
-            let listener = prepared.listener.take();
-            let (outcome, models) = threads::work(&job, listener, board, models, &mut notifier)
+            let (outcome, models) = threads::work(&job, doors, board, models, &mut notifier)
                 .map_err(Failure::trouble)?;
             prepared.models = Some(models);
             outcome
         }
-        None => hold::hold(&job, board, &mut notifier),
+        None => hold::hold(&job, doors.status.as_ref(), board, &mut notifier),
     };
     notifier.stopping();
-    if let Some(path) = &options.listen {
-        // Nobody listens any more; a client that connects now should be told so.
+    let status = match &options.status {
+        Some(Address::Path(path)) => Some(path),
+        _ => None,
+    };
+    for path in options.listen.iter().chain(status) {
+        // Nobody listens any more; whoever connects now should be told so.
         let _ = std::fs::remove_file(path);
     }
     let restored = prepared.board.restore();

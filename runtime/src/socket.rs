@@ -11,7 +11,7 @@ pub mod protocol;
 use crate::exchange::{Answer, ServerSide, Status};
 use crate::queue::{Request, Sender};
 use crate::serve::Clock;
-use connection::{Connection, Received};
+use connection::{Connection, Received, Sample};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::io::{self, ErrorKind, Read};
 use std::os::fd::AsFd;
@@ -55,6 +55,7 @@ struct Waiting {
     client: usize,
     generation: u64,
     id: u64,
+    slot: usize,
     arrival_ns: u64,
 }
 
@@ -160,22 +161,20 @@ impl<'a, C: Clock> Server<'a, C> {
                 self.answer(
                     waiting.client,
                     (waiting.id, status, latency_us),
-                    Some(place),
+                    Some((waiting.slot, place)),
                 );
             }
             self.free.push(place);
         }
     }
 
-    fn answer(&mut self, client: usize, head: (u64, Status, u32), place: Option<u32>) {
-        let exchange = &self.exchange;
-        let append = |output: &mut Vec<u8>| {
-            if let Some(place) = place {
-                exchange.append_output(place, output);
-            }
-        };
+    /// Answers a client; the output is at a place, and goes to a slot.
+    fn answer(&mut self, client: usize, head: (u64, Status, u32), from: Option<(usize, u32)>) {
+        let (slot, place) = from.unzip();
+        let output = place.map_or(&[][..], |place| self.exchange.output(place));
+        let slot = slot.unwrap_or_default();
         let connection = self.clients[client].as_mut();
-        if connection.is_some_and(|connection| !connection.answer(head, append)) {
+        if connection.is_some_and(|connection| !connection.answer(head, slot, output)) {
             self.disconnect(client);
         }
     }
@@ -194,22 +193,33 @@ impl<'a, C: Clock> Server<'a, C> {
             match connection.receive() {
                 Received::Later => return,
                 Received::Gone => return self.disconnect(client),
-                Received::Request(id) => self.request(client, id),
+                Received::Request(id, slot) => self.request(client, id, slot),
             }
         }
     }
 
-    fn request(&mut self, client: usize, id: u64) {
+    fn request(&mut self, client: usize, id: u64, slot: usize) {
         let arrival_ns = self.clock.now_ns();
         let (Some(place), Some(connection)) = (self.free.pop(), &self.clients[client]) else {
             self.requests.reject();
             return self.answer(client, (id, Status::Rejected, 0), None);
         };
-        self.exchange.put(place, connection.sample());
+        match connection.sample(slot) {
+            Sample::Frame(bytes) => {
+                let (words, _) = bytes.as_chunks::<4>();
+                self.exchange
+                    .put(place, words.iter().map(|word| u32::from_le_bytes(*word)));
+            }
+            Sample::Shared(words) => {
+                let words = words.iter().map(|word| word.load(Ordering::Relaxed));
+                self.exchange.put(place, words.map(u32::from_le));
+            }
+        }
         self.waiting[place as usize] = Some(Waiting {
             client,
             generation: self.generations[client],
             id,
+            slot,
             arrival_ns,
         });
         let request = Request {

@@ -67,6 +67,8 @@ pub struct Telemetry {
     pub switches: Counter,
     /// How often training was given up because it kept failing.
     pub training_stopped: Counter,
+    /// How often the loop's thread could not be put on a core after a change of mode.
+    pub unpinned: Counter,
     /// Time from a request's arrival to its answer.
     pub latency: Histogram,
     /// Time of an inference batch.

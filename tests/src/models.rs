@@ -1,6 +1,6 @@
 //! Models for tests with real sessions: the digits model, and the small graphs of `fixtures/engine`.
 
-use crate::onnxruntime::engine;
+use crate::onnxruntime;
 use fulcrum_runtime::engine::{Parameters, SessionOptions, Targets, TrainingSession, params};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,6 +13,14 @@ pub fn digits(file: &str) -> PathBuf {
         .join(file)
 }
 
+/// A graph of `fixtures/engine`.
+#[must_use]
+pub fn engine(file: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("fixtures/engine")
+        .join(file)
+}
+
 /// A graph of `fixtures/engine`, copied into `folder` with a parameter file of these tensors beside it.
 ///
 /// # Panics
@@ -20,10 +28,7 @@ pub fn digits(file: &str) -> PathBuf {
 #[must_use]
 pub fn fixture(folder: &Path, name: &str, tensors: &[&[f32]]) -> PathBuf {
     let model = folder.join(name);
-    let source = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("fixtures/engine")
-        .join(name);
-    fs::copy(source, &model).expect("the fixture");
+    fs::copy(engine(name), &model).expect("the fixture");
     let file = model.with_extension("params");
     params::write(&file, tensors.iter().copied(), None).expect("its parameter file");
     model
@@ -35,7 +40,7 @@ pub fn fixture(folder: &Path, name: &str, tensors: &[&[f32]]) -> PathBuf {
 /// When it does not load.
 #[must_use]
 pub fn load(model: &Path) -> (TrainingSession, Parameters) {
-    TrainingSession::load(engine(), model, SessionOptions::default())
+    TrainingSession::load(onnxruntime::engine(), model, SessionOptions::default())
         .unwrap_or_else(|error| panic!("{error}"))
 }
 

@@ -4,8 +4,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::LazyLock;
 
-/// `fulcrum` and `fulcrumd`, built once per test program: at once if they are fresh.
+/// `fulcrum` and `fulcrumd`: in `FULCRUM_PROGRAMS` if that is set, which a soak that outlives a checkout
+/// needs; else built once per test program, at once if they are fresh.
 static FOLDER: LazyLock<PathBuf> = LazyLock::new(|| {
+    if let Some(folder) = std::env::var_os("FULCRUM_PROGRAMS") {
+        return folder.into();
+    }
     let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("Cargo.toml");
     let output = Command::new(env!("CARGO"))
         .args([

@@ -2,112 +2,18 @@
 //! wrong on it. The board ends as it began, every time.
 
 use fulcrum::board_folder::{self, JetPack};
-use fulcrum::digits::Digits;
 use fulcrum_planner::boards;
 use fulcrum_runtime::engine::params;
-use fulcrum_tests::onnxruntime;
-use fulcrum_tests::programs::{Answer, fulcrum, fulcrumd};
-use fulcrum_tests::tree::{self, TemporaryFolder};
+use fulcrum_tests::device::Device;
+use fulcrum_tests::models::digits;
+use fulcrum_tests::programs::{Answer, fulcrumd};
 use serde_json::Value;
-use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread::sleep;
 use std::time::Instant;
-
-/// A device in a folder: a board's sysfs, a flashed plan, models and data.
-struct Device {
-    folder: TemporaryFolder,
-    library: PathBuf,
-    digits: Digits,
-}
-
-fn models() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tools/models/digits")
-}
-
-impl Device {
-    fn new() -> Self {
-        let device = Self {
-            library: onnxruntime::library().path,
-            digits: onnxruntime::digits(),
-            folder: TemporaryFolder::new(),
-        };
-        let board = boards::named("orin-agx").unwrap();
-        // The simulated board has the 13 GPU clocks of JetPack 5.0 firmware.
-        board_folder::create(&device.path("board"), board, JetPack::Five).unwrap();
-        device.flash("synthetic:orin-agx", "orin-agx");
-        device
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    fn flash(&self, profiles: &str, board: &str) {
-        let plan = self.path("x.plan");
-        let workloads = [
-            "--train",
-            "resnet18",
-            "--infer",
-            "mobilenetv3",
-            "--strategy",
-            "als:60",
-        ];
-        let mut command = fulcrum();
-        command
-            .args(["plan", "--board", board, "--profiles", profiles])
-            .args(workloads);
-        let _ = Answer::of(command.arg("--out").arg(&plan)).expect(0);
-        let to = self.path("plans");
-        let _ = Answer::of(fulcrum().arg("flash").arg(&plan).arg("--to").arg(to)).expect(0);
-    }
-
-    /// `fulcrumd run` with everything in place; `changes` replace or add options.
-    fn run(&self, changes: &[(&str, &Path)]) -> Command {
-        let models = models();
-        let (infer, train) = (models.join("infer.onnx"), models.join("train.onnx"));
-        let paths = [
-            ("--plan-dir", self.path("plans")),
-            ("--sysfs-root", self.path("board")),
-            ("--state-dir", self.path("state")),
-            ("--infer", infer),
-            ("--train", train),
-            ("--data", self.digits.train.clone()),
-            ("--held-out", self.digits.held_out.clone()),
-            ("--onnxruntime", self.library.clone()),
-        ];
-        let numbers = [
-            ("--power", "30"),
-            ("--latency-ms", "500"),
-            ("--rate", "60"),
-            ("--duration-s", "2"),
-        ];
-        let mut options: BTreeMap<&str, PathBuf> = paths.into_iter().collect();
-        options.extend(numbers.map(|(name, value)| (name, PathBuf::from(value))));
-        options.extend(
-            changes
-                .iter()
-                .map(|(name, value)| (*name, value.to_path_buf())),
-        );
-        if options.contains_key("--plan") {
-            options.remove("--plan-dir");
-        }
-        let mut command = fulcrumd();
-        command.args(["run", "--json"]);
-        for (name, value) in options {
-            command.arg(name).arg(value);
-        }
-        command
-    }
-
-    /// Every file of the board with its content.
-    fn board(&self) -> BTreeMap<PathBuf, String> {
-        tree::files(&self.path("board"))
-    }
-}
 
 fn events(stdout: &str) -> Vec<Value> {
     stdout
@@ -250,7 +156,6 @@ fn bad_inputs_have_their_own_errors_and_change_nothing() {
     let crc = fulcrum_plan::wire::checksum(&newer[..end]);
     newer[end..].copy_from_slice(&crc.to_le_bytes());
     let text = b"nothing of the kind".as_slice();
-    let models = models();
     let cases: [(&str, &str, PathBuf, i32, &str); 11] = [
         (
             "truncated plan",
@@ -306,14 +211,14 @@ fn bad_inputs_have_their_own_errors_and_change_nothing() {
         (
             "a step as the model",
             "--infer",
-            models.join("train.onnx"),
+            digits("train.onnx"),
             2,
             "train.onnx",
         ),
         (
             "a model as the step",
             "--train",
-            models.join("infer.onnx"),
+            digits("infer.onnx"),
             2,
             "infer.onnx",
         ),

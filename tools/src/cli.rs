@@ -1,8 +1,8 @@
 //! The command line: its subcommands, and what their outcome means as an exit code.
 
 use crate::command::{
-    check, checkpoint, demo, engine, evaluate, flash, import_nvpmodel, pack_data, plan, report,
-    select, show, train_step,
+    check, checkpoint, demo, engine, evaluate, flash, import_nvpmodel, load, pack_data, plan,
+    report, select, show, train_step,
 };
 use crate::verdict::Verdict;
 use clap::{Parser, Subcommand};
@@ -32,6 +32,8 @@ enum Command {
     Select(select::Arguments),
     /// Put a plan onto a device: a folder, or a host through ssh
     Flash(flash::Arguments),
+    /// Send requests to a fulcrumd that listens, and say what became of them
+    Load(load::Arguments),
     /// The ONNX Runtime library
     Engine(engine::Arguments),
     /// Write a page for people: the front, what each budget selects, what was spent
@@ -60,6 +62,7 @@ pub fn run(command_line: CommandLine) -> anyhow::Result<Verdict> {
         Command::Check(arguments) => check::run(&arguments),
         Command::Select(arguments) => select::run(&arguments),
         Command::Flash(arguments) => flash::run(&arguments),
+        Command::Load(arguments) => load::run(&arguments),
         Command::Engine(arguments) => engine::run(&arguments),
         Command::Report(arguments) => report::run(&arguments),
         Command::Evaluate(arguments) => evaluate::run(&arguments),

@@ -2,6 +2,7 @@
 
 use super::{BoardOptions, Given, UsageError, board, usage};
 use fulcrum_plan::link::Role;
+use fulcrum_runtime::engine::Provider;
 use fulcrum_runtime::profile::models::Source;
 use std::ffi::OsStr;
 use std::path::PathBuf;
@@ -10,13 +11,14 @@ use std::time::Duration;
 /// Batch sizes of an inference workload that names none: those of the Fulcrum draft.
 const BATCHES: [u16; 5] = [1, 4, 16, 32, 64];
 
-pub(super) const OPTIONS: [&str; 11] = [
+pub(super) const OPTIONS: [&str; 12] = [
     "--train",
     "--infer",
     "--data",
     "--minibatches",
     "--idle-s",
     "--intra-op-threads",
+    "--provider",
     "--sysfs-root",
     "--state-dir",
     "--board",
@@ -37,6 +39,8 @@ pub(crate) struct Profile {
     pub(crate) idle: Duration,
     /// `--intra-op-threads`.
     pub(crate) intra_op_threads: u16,
+    /// `--provider`.
+    pub(crate) providers: Vec<Provider>,
     /// `--onnxruntime`.
     pub(crate) onnxruntime: Option<PathBuf>,
     /// The board.
@@ -72,6 +76,7 @@ pub(super) fn profile(given: &Given) -> Result<Profile, UsageError> {
             .unwrap_or(40),
         idle: Duration::from_secs_f64(given.number("--idle-s", 1.0, 86_400.0)?.unwrap_or(600.0)),
         intra_op_threads: given.intra_op_threads()?,
+        providers: given.providers()?,
         onnxruntime: given.path("--onnxruntime"),
         board: board(given)?,
     })

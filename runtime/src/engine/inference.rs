@@ -43,7 +43,7 @@ impl InferenceSession {
         parameters: Option<&Parameters>,
     ) -> Result<Self, ModelError> {
         let of_model = ModelError::of(model);
-        let session = session::open(engine, model, options)?;
+        let session = session::open(engine, engine.provider(), model, options)?;
         let graph = Graph::of(&session, options, parameters).map_err(&of_model)?;
         let mut inference = Self::bind(&session, &graph, parameters).map_err(&of_model)?;
         inference.warm_up(parameters).map_err(&of_model)?;
@@ -59,7 +59,7 @@ impl InferenceSession {
         model: &Path,
         options: SessionOptions,
     ) -> Result<Vec<String>, ModelError> {
-        let session = session::open(engine, model, options)?;
+        let session = session::open(engine, engine.provider(), model, options)?;
         let names = session.inputs().iter().map(|input| input.name());
         Ok(names.filter(|name| *name != X).map(str::to_owned).collect())
     }
@@ -76,7 +76,7 @@ impl InferenceSession {
         file: &Path,
     ) -> Result<(Self, Parameters), ModelError> {
         let of_model = ModelError::of(model);
-        let session = session::open(engine, model, options)?;
+        let session = session::open(engine, engine.provider(), model, options)?;
         let others = session.inputs().iter().filter(|input| input.name() != X);
         let specs = others
             .map(spec_of)

@@ -31,6 +31,7 @@ pub mod library;
 mod parameters;
 pub mod params;
 mod piece;
+mod provider;
 pub mod residency;
 mod session;
 mod signature;
@@ -41,6 +42,7 @@ pub use library::Library;
 pub use parameters::Parameters;
 pub use piece::PIECE;
 pub(crate) use piece::Piece;
+pub use provider::{Provider, ProviderError};
 pub use session::SessionOptions;
 pub use signature::{Dims, Element, ModelError, ModelProblem, TensorSpec};
 pub use training::{CancelHandle, Targets, TrainingSession};
@@ -57,6 +59,7 @@ pub(crate) const NEW: &str = ".new";
 pub struct Engine {
     environment: ort::environment::Environment,
     library: PathBuf,
+    provider: Provider,
 }
 
 /// The process's engine. ONNX Runtime allows one environment, and tearing it down while the process ends has
@@ -101,8 +104,15 @@ impl Engine {
             .insert(Self {
                 environment,
                 library: library.path.clone(),
+                provider: Provider::Cpu,
             })
             .clone())
+    }
+
+    /// What its sessions compute on: the CPU, unless [`Engine::on_first`] chose.
+    #[must_use]
+    pub const fn provider(&self) -> Provider {
+        self.provider
     }
 
     /// ONNX Runtime's environment, for sessions of another kind beside the engine's: there is one per process.

@@ -1,7 +1,7 @@
 //! How every session is set up.
 
-use super::Engine;
 use super::signature::{ModelError, ModelProblem, TensorSpec, symbol_of_batch};
+use super::{Engine, Provider};
 use ort::session::Session;
 use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 use std::path::Path;
@@ -48,11 +48,12 @@ impl SessionOptions {
 /// that name is known only once the model is loaded, so such a model is loaded twice.
 pub(super) fn open(
     engine: &Engine,
+    provider: Provider,
     model: &Path,
     options: SessionOptions,
 ) -> Result<Session, ModelError> {
     let load = |symbol: &str| {
-        build(engine, options, symbol)
+        build(engine, provider, options, symbol)
             .and_then(|mut builder| builder.commit_from_file(model))
             .map_err(|error| ModelError {
                 model: model.to_owned(),
@@ -72,6 +73,7 @@ pub(super) fn open(
 
 fn build(
     engine: &Engine,
+    provider: Provider,
     options: SessionOptions,
     batch_symbol: &str,
 ) -> Result<SessionBuilder, ort::Error> {
@@ -85,7 +87,7 @@ fn build(
         .with_optimization_level(GraphOptimizationLevel::All)?
         // Arena and memory patterns together: after warm-up a run asks the system for nothing.
         .with_memory_pattern(true)?
-        .with_execution_providers([ort::ep::CPU::default().with_arena_allocator(true).build()])?;
+        .with_execution_providers(provider.dispatches())?;
     if let Some(batch) = options.batch {
         builder = builder.with_dimension_override(batch_symbol, i64::from(batch))?;
     }

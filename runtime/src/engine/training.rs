@@ -55,7 +55,7 @@ impl TrainingSession {
         model: &Path,
         options: SessionOptions,
     ) -> Result<(Self, Parameters), ModelError> {
-        let session = session::open(engine, model, options)?;
+        let session = session::open(engine, engine.provider().for_training(), model, options)?;
         let of_model = ModelError::of(model);
         let bytes = std::fs::read(model).map_err(|error| {
             of_model(ModelProblem::Load {

@@ -2,30 +2,57 @@
 
 use super::job::Job;
 use super::outcome::Outcome;
+use super::pages::Pages;
 use super::prepare::demand;
-use super::reporter::{CONFIRM_AFTER, confirm, log_event};
-use super::threads::{Monotonic, WAIT_MAX};
+use super::reporter::{CONFIRM_AFTER, confirm, log_event, tell};
+use super::threads::{Monotonic, WAIT_MAX, hand_out};
 use super::watcher::{EVERY, Sensed, Watcher};
 use fulcrum_plan::PowerMode;
 use fulcrum_plan::units::MilliRps;
 use fulcrum_runtime::board::Jetson;
-use fulcrum_runtime::control::Event;
+use fulcrum_runtime::control::{Event, Readings};
 use fulcrum_runtime::guard::{Change, Guard, Reading, Reason};
 use fulcrum_runtime::notify::Notifier;
 use fulcrum_runtime::serve::Clock;
-use std::sync::atomic::Ordering;
+use fulcrum_runtime::status::http::Listener;
+use log::Level;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
 /// Holds the mode until a signal or the end of the duration: sets it again when something else changed it,
 /// and goes to another row of the plan when power, over-current or heat demand it.
-pub(crate) fn hold(job: &Job<'_>, board: &mut Jetson, notifier: &mut Notifier) -> Outcome {
+pub(crate) fn hold(
+    job: &Job<'_>,
+    status: Option<&Listener>,
+    board: &mut Jetson,
+    notifier: &mut Notifier,
+) -> Outcome {
+    let readings = Readings::new(job.solution.row);
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        if let Some(listener) = status {
+            scope.spawn(|| hand_out(listener, Pages::new(job, None, &readings), &done));
+        }
+        let outcome = hold_until(job, &readings, board, notifier);
+        done.store(true, Ordering::Relaxed);
+        outcome
+    })
+}
+
+fn hold_until(
+    job: &Job<'_>,
+    readings: &Readings,
+    board: &mut Jetson,
+    notifier: &mut Notifier,
+) -> Outcome {
     let clock = Monotonic::start();
     let elapsed = || Duration::from_nanos(clock.now_ns());
     let mut holder = Holder {
         board,
         guard: Guard::new(job.problem, demand(job.options), job.solution, 0),
         watcher: Watcher::default(),
+        readings,
     };
     let mut confirmed = false;
     let mut next = Duration::ZERO;
@@ -52,33 +79,37 @@ struct Holder<'a> {
     board: &'a mut Jetson,
     guard: Guard,
     watcher: Watcher,
+    readings: &'a Readings,
 }
 
 impl Holder<'_> {
     fn look(&mut self, job: &Job<'_>, now_ns: u64) {
         let before = self.watcher.seen;
         let sensed = self.watcher.sense(self.board);
+        self.readings
+            .set(sensed.power, sensed.over_current_events, sensed.hot);
         let over_current = self.watcher.seen.over_current_events > before.over_current_events;
         if self.guard.is_due(now_ns) || over_current {
             let reading = reading(&sensed, over_current, demand(job.options).rate, now_ns);
             if let Some(change) = self.guard.step(now_ns, job.plan, &reading) {
-                self.change(now_ns, change);
+                self.change(job, now_ns, change);
             }
         }
         if self.watcher.is_due(now_ns) {
             let mode = self.guard.current().mode;
             let drift = self.board.verify(&mode);
             if self.watcher.drifted(now_ns, drift) && self.set(&mode, Reason::Drift) {
-                log_event(&Event::Mended);
+                log_event(job, &Event::Mended);
             }
         }
     }
 
-    fn change(&mut self, now_ns: u64, Change { solution, reason }: Change) {
+    fn change(&mut self, job: &Job<'_>, now_ns: u64, Change { solution, reason }: Change) {
         let same_mode = solution.mode == self.guard.current().mode;
         if same_mode || self.set(&solution.mode, reason) {
             self.guard.done(now_ns, solution);
-            log::warn!("{reason}: now {}", solution.mode);
+            self.readings.set_row(solution.row);
+            tell(job, Level::Warn, format!("{reason}: now {}", solution.mode));
         }
     }
 

@@ -5,8 +5,11 @@ use crate::args::Run;
 use fulcrum_plan::PlanTable;
 use fulcrum_plan::select::{Problem, Solution};
 use fulcrum_plan::store::Store;
+use fulcrum_runtime::pin::Pin;
+use fulcrum_runtime::status::Recent;
 use fulcrum_runtime::telemetry::Telemetry;
 use std::sync::atomic::AtomicBool;
+use std::time::Instant;
 
 /// One run, as its threads see it.
 pub(crate) struct Job<'a> {
@@ -17,5 +20,8 @@ pub(crate) struct Job<'a> {
     pub(crate) store: Option<&'a Store>,
     pub(crate) report: &'a Report,
     pub(crate) telemetry: &'a Telemetry,
+    pub(crate) recent: &'a Recent,
+    pub(crate) start: Instant,
+    pub(crate) pin: Option<&'a Pin>,
     pub(crate) stop: &'a AtomicBool,
 }

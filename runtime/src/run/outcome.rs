@@ -9,11 +9,15 @@ use std::time::Duration;
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Outcome {
     pub(crate) elapsed: Duration,
+    /// Requests that came, and those of them that were not admitted.
+    pub(crate) arrived: u64,
     pub(crate) rejected: u64,
     /// Checkpoints written while the loop ran.
     pub(crate) checkpoints: u64,
     /// What happened to the board.
     pub(crate) seen: Seen,
+    /// Requests that still waited when the loop ended.
+    pub(crate) waiting: u64,
     /// Rust allocations and frees of the loop's thread while it looped.
     pub(crate) allocations: allocation::Count,
     /// Page faults of that thread in that time; `None` if the system does not tell.

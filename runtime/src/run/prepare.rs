@@ -16,11 +16,15 @@ use fulcrum_runtime::checkpoint::{Every, Keeper, Keeping};
 use fulcrum_runtime::data::{Batches, HeldOut, LabelKind, Records};
 use fulcrum_runtime::engine::params::Progress;
 use fulcrum_runtime::engine::{
-    Engine, InferenceSession, Library, Parameters, SessionOptions, TrainingSession, library,
+    Engine, InferenceSession, Library, Parameters, Provider, SessionOptions, TrainingSession,
+    library,
 };
 use fulcrum_runtime::models::Models;
+use fulcrum_runtime::pin::Pin;
 use fulcrum_runtime::queue::CAPACITY;
+use fulcrum_runtime::realtime;
 use fulcrum_runtime::socket;
+use fulcrum_runtime::status::http::Listener;
 use fulcrum_runtime::telemetry::Counter;
 use fulcrum_runtime::validation::{Labels, Validation};
 use std::os::unix::net::UnixListener;
@@ -35,11 +39,16 @@ pub(crate) struct Prepared<'a> {
     pub(crate) plan: PlanTable,
     pub(crate) problem: Problem,
     pub(crate) solution: Solution,
-    pub(crate) library: Option<Library>,
+    /// The library, and what it computes on.
+    pub(crate) library: Option<(Library, Provider)>,
     /// `None`: the mode is held, and something else does the work.
     pub(crate) models: Option<Models<'a>>,
     /// Where requests of other processes come in.
     pub(crate) listener: Option<UnixListener>,
+    /// Where the status is asked for.
+    pub(crate) status: Option<Listener>,
+    /// What keeps the loop on a core.
+    pub(crate) pin: Option<Pin>,
 }
 
 /// Checks and loads everything that a run needs.
@@ -54,21 +63,34 @@ pub(crate) fn prepare<'a>(options: &Run, correct: &'a Counter) -> Result<Prepare
     let (library, models) = if options.infer.is_some() || options.train.is_some() {
         let library = library::find(options.onnxruntime.as_deref()).map_err(Failure::trouble)?;
         let engine = Engine::start(&library).map_err(Failure::trouble)?;
+        let engine = engine
+            .on_first(&options.providers)
+            .map_err(Failure::trouble)?;
         let models = load(options, &plan, &solution, &engine, correct)?;
         if problem != Problem::Training {
             keep_batches(&mut plan, &models.inference);
             solution = choose(options, &plan, problem)?;
         }
-        (Some(library), Some(models))
+        (Some((library, engine.provider())), Some(models))
     } else {
         (None, None)
     };
+    if options.realtime {
+        let refused = |error| Failure::trouble(format!("--realtime: {error}"));
+        realtime::check().map_err(refused)?;
+    }
+    let pin = options.pin.then(Pin::new).transpose();
+    let pin = pin.map_err(|error| Failure::trouble(format!("--pin: {error}")))?;
     // Last: a socket that is there says that somebody serves.
     let listener = options.listen.as_deref().map(|path| {
         socket::listen(path)
             .map_err(|error| Failure::trouble(format!("--listen {}: {error}", path.display())))
     });
     let listener = listener.transpose()?;
+    let status = options.status.as_ref().map(|address| {
+        let refused = |error| Failure::trouble(format!("--status {address}: {error}"));
+        address.listen().map_err(refused)
+    });
     Ok(Prepared {
         board,
         store,
@@ -78,6 +100,8 @@ pub(crate) fn prepare<'a>(options: &Run, correct: &'a Counter) -> Result<Prepare
         library,
         models,
         listener,
+        status: status.transpose()?,
+        pin,
     })
 }
 

@@ -19,6 +19,13 @@ use std::time::Duration;
 /// Quantiles of the summary: name, parts of a million.
 const QUANTILES: [(&str, u32); 3] = [("p50", 500_000), ("p99", 990_000), ("p999", 999_000)];
 
+/// The engine, for people.
+struct Engine {
+    path: String,
+    version: String,
+    provider: String,
+}
+
 /// Says what happens.
 pub(crate) struct Report {
     json: bool,
@@ -27,7 +34,7 @@ pub(crate) struct Report {
     solution: Solution,
     rate: MilliRps,
     budget_us: Option<u32>,
-    library: Option<(String, String)>,
+    library: Option<Engine>,
 }
 
 /// What the end of a run says.
@@ -85,11 +92,10 @@ impl Report {
             solution: prepared.solution,
             rate: options.service.map_or(MilliRps(0), |service| service.rate),
             budget_us: options.service.map(|service| service.latency_us.0),
-            library: prepared.library.as_ref().map(|library| {
-                (
-                    library.path.display().to_string(),
-                    library.version.to_string(),
-                )
+            library: prepared.library.as_ref().map(|(library, provider)| Engine {
+                path: library.path.display().to_string(),
+                version: library.version.to_string(),
+                provider: provider.to_string(),
             }),
         }
     }
@@ -122,8 +128,16 @@ impl Report {
         if !self.json {
             let mut text = format!("board      {}\nmode       {mode}\n", self.board);
             let _ = write!(text, "{}", self.promise_text());
-            if let Some((path, version)) = &self.library {
-                let _ = write!(text, "\nlibrary    ONNX Runtime {version}, {path}");
+            if let Some(Engine {
+                path,
+                version,
+                provider,
+            }) = &self.library
+            {
+                let _ = write!(
+                    text,
+                    "\nlibrary    ONNX Runtime {version} on {provider}, {path}"
+                );
             }
             return self.say(&text);
         }
@@ -134,8 +148,11 @@ impl Report {
         let mut object = self
             .promised(object)
             .optional_integer("latency_budget_us", self.budget_us.map(u64::from));
-        if let Some((path, version)) = &self.library {
-            let library = Object::new().text("path", path).text("version", version);
+        if let Some(engine) = &self.library {
+            let library = Object::new()
+                .text("path", &engine.path)
+                .text("version", &engine.version)
+                .text("provider", &engine.provider);
             object = object.object("onnxruntime", &library);
         }
         self.say(&object.to_string());
@@ -213,11 +230,13 @@ impl Report {
             .object("mode", &mode_object(&self.solution.mode))
             .text("side", "measured")
             .number("elapsed_s", outcome.elapsed.as_secs_f64())
+            .integer("arrived", outcome.arrived)
             .integer("served", telemetry.served.get())
             .integer("late", telemetry.late.get())
             .integer("rejected", outcome.rejected)
             .integer("dropped", telemetry.dropped.get())
             .integer("failed", telemetry.failed.get())
+            .integer("waiting", outcome.waiting)
             .integer("batches", telemetry.batches.get())
             .integer("switches", telemetry.switches.get())
             .object("latency_us", &latency)

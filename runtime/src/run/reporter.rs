@@ -5,6 +5,7 @@ use fulcrum_plan::store::Store;
 use fulcrum_runtime::control::Event;
 use fulcrum_runtime::queue::Counts;
 use heapless::spsc::Consumer;
+use log::Level;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -24,7 +25,7 @@ pub(crate) fn report_until(
     let start = Instant::now();
     let mut next = REPORT_EVERY;
     let mut confirmed = false;
-    let mut training_stopped = 0;
+    let (mut training_stopped, mut unpinned) = (0, 0);
     while !done.load(Ordering::Relaxed) {
         thread::park_timeout(next.saturating_sub(start.elapsed()));
         if start.elapsed() < next {
@@ -32,21 +33,33 @@ pub(crate) fn report_until(
         }
         next += REPORT_EVERY;
         while let Some(event) = events.dequeue() {
-            log_event(&event);
+            log_event(job, &event);
         }
         job.report.progress(start.elapsed(), job.telemetry, counts);
         if !confirmed && start.elapsed() >= CONFIRM_AFTER {
             confirmed = true;
             confirm(job.store);
         }
+        if job.telemetry.unpinned.get() > unpinned {
+            unpinned = job.telemetry.unpinned.get();
+            let message = "--pin: the loop could not be put on a core after the mode changed";
+            tell(job, Level::Warn, message.to_owned());
+        }
         if job.telemetry.training_stopped.get() > training_stopped {
             training_stopped = job.telemetry.training_stopped.get();
-            log::error!("training failed repeatedly and was stopped; inference goes on");
+            let message = "training failed repeatedly and was stopped; inference goes on";
+            tell(job, Level::Error, message.to_owned());
         }
     }
 }
 
-pub(crate) fn log_event(event: &Event) {
+/// Logs it, and remembers it for those who ask later.
+pub(crate) fn tell(job: &Job<'_>, level: Level, message: String) {
+    log::log!(level, "{message}");
+    job.recent.push(job.start.elapsed(), message);
+}
+
+pub(crate) fn log_event(job: &Job<'_>, event: &Event) {
     match event {
         Event::Changed {
             reason,
@@ -56,16 +69,21 @@ pub(crate) fn log_event(event: &Event) {
         } => {
             let training = if *trains { "on" } else { "off" };
             let message = format!("{reason}: now {mode}, batch {batch}, training {training}");
-            if reason.is_urgent() {
-                log::warn!("{message}");
+            let level = if reason.is_urgent() {
+                Level::Warn
             } else {
-                log::info!("{message}");
-            }
+                Level::Info
+            };
+            tell(job, level, message);
         }
         Event::Failed { reason } => {
-            log::error!("{reason}: the mode could not be changed; it is that of before");
+            let message = format!("{reason}: the mode could not be changed; it is that of before");
+            tell(job, Level::Error, message);
         }
-        Event::Mended => log::warn!("something else changed the clocks; they were set again"),
+        Event::Mended => {
+            let message = "something else changed the clocks; they were set again";
+            tell(job, Level::Warn, message.to_owned());
+        }
     }
 }
 

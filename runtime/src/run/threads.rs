@@ -1,7 +1,9 @@
-//! The threads of a run: the loop on this one, beside it the feeder and the reporter.
+//! The threads of a run: the loop on this one, beside it those that bring requests, watch,
+//! report, and tell.
 
 use super::job::Job;
 use super::outcome::Outcome;
+use super::pages::Pages;
 use super::prepare::demand;
 use super::reporter::report_until;
 use super::watcher::{Setter, watch};
@@ -15,9 +17,11 @@ use fulcrum_runtime::guard::Guard;
 use fulcrum_runtime::models::{Models, ServedModels};
 use fulcrum_runtime::notify::Notifier;
 use fulcrum_runtime::queue::{Ring, Sender};
+use fulcrum_runtime::realtime::{self, Rest};
 use fulcrum_runtime::schedule::Assignment;
 use fulcrum_runtime::serve::{Clock, Loop, Turn, Work};
 use fulcrum_runtime::socket::Server;
+use fulcrum_runtime::status::http::Listener;
 use nix::sys::resource::{UsageWho, getrusage};
 use std::io;
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -44,6 +48,20 @@ impl Clock for Monotonic {
     }
 }
 
+/// Where other processes come in.
+#[derive(Debug)]
+pub(crate) struct Doors {
+    pub(crate) requests: Option<UnixListener>,
+    pub(crate) status: Option<Listener>,
+}
+
+/// Hands out pages until `done`.
+pub(crate) fn hand_out(listener: &Listener, mut pages: Pages<'_>, done: &AtomicBool) {
+    if let Err(error) = listener.serve(done, |path| pages.page(path)) {
+        log::warn!("--status: {error}; nobody is told how the run goes");
+    }
+}
+
 /// Where requests come from.
 enum Source<'a> {
     /// Other processes.
@@ -58,7 +76,7 @@ enum Source<'a> {
 /// The request socket cannot be used.
 pub(crate) fn work<'a>(
     job: &Job<'_>,
-    listener: Option<UnixListener>,
+    doors: Doors,
     board: &mut Jetson,
     mut models: Models<'a>,
     notifier: &mut Notifier,
@@ -75,7 +93,7 @@ pub(crate) fn work<'a>(
     let keeper = models.keeping.as_ref().map(Keeping::keeper);
     let keeper_served = models.keeping_served.as_ref().map(Keeping::keeper);
     let mut served;
-    let (source, work): (Source<'_>, &mut dyn Work) = match listener {
+    let (source, work): (Source<'_>, &mut dyn Work) = match doors.requests {
         Some(listener) => {
             let (wake, awake) = UnixStream::pair()?;
             wake.set_nonblocking(true)?;
@@ -94,12 +112,22 @@ pub(crate) fn work<'a>(
     let mut events = Events::default();
     let (say, mut listen) = events.split();
     let guard = Guard::new(job.problem, demand, job.solution, clock.now_ns());
-    let mut control = Control::new(guard, job.plan, Setter(board), &readings, say, budget);
     let telemetry = job.telemetry;
-    let looping = Loop::new(&clock, work, receiver, telemetry, assignment, demand.rate)
+    let setter = Setter {
+        board,
+        pin: job.pin,
+        unpinned: &telemetry.unpinned,
+    };
+    let mut control = Control::new(guard, job.plan, setter, &readings, say, budget);
+    let mut looping = Loop::new(&clock, work, receiver, telemetry, assignment, demand.rate)
         .with_modes(&mut control);
     let mut outcome = thread::scope(|scope| {
         let reporter = scope.spawn(|| report_until(job, counts, &mut listen, &done));
+        if let Some(listener) = &doors.status {
+            let pages = Pages::new(job, Some(counts), &readings);
+            let done = &done;
+            scope.spawn(move || hand_out(listener, pages, done));
+        }
         let watcher = scope.spawn(|| watch(&job.options.board, job.plan, &readings, &clock, &done));
         let keepers = [&keeper, &keeper_served].into_iter().flatten();
         let writers: Vec<_> = keepers
@@ -117,7 +145,9 @@ pub(crate) fn work<'a>(
                 }
             });
         }
-        let mut outcome = turn_until(looping, &clock, job, notifier);
+        let rest = take_place(job);
+        let mut outcome = turn_until(&mut looping, &clock, job, notifier, rest);
+        realtime::leave();
         done.store(true, Ordering::Relaxed);
         reporter.thread().unpark();
         watcher.thread().unpark();
@@ -127,18 +157,43 @@ pub(crate) fn work<'a>(
         outcome.seen = watcher.join().unwrap_or_default();
         outcome
     });
-    outcome.rejected = counts.rejected();
+    outcome.waiting = looping.requests().pending() as u64;
+    (outcome.arrived, outcome.rejected) = (counts.arrived(), counts.rejected());
     outcome.checkpoints = keeper.map_or(0, |keeper| keeper.written.get());
     Ok((outcome, models))
 }
 
+/// Puts the loop's thread where it is to run. Threads that it starts would have the same core: so once all
+/// are started. Returns how it has to rest.
+fn take_place(job: &Job<'_>) -> Option<Rest> {
+    if job.pin.is_some_and(|pin| pin.follow().is_err()) {
+        job.telemetry.unpinned.add(1);
+    }
+    if !job.options.realtime {
+        return None;
+    }
+    realtime::enter().unwrap_or_else(|refused| {
+        log::warn!("--realtime: {refused}");
+        None
+    })
+}
+
 /// The loop itself: nothing in here allocates (invariant I5).
 fn turn_until<W: Work>(
-    mut looping: Loop<'_, Monotonic, W>,
+    looping: &mut Loop<'_, Monotonic, W>,
     clock: &Monotonic,
     job: &Job<'_>,
     notifier: &mut Notifier,
+    mut rest: Option<Rest>,
 ) -> Outcome {
+    // Waits for a request, and enters the time as rest.
+    let wait = |time: Duration, rest: &mut Option<Rest>| {
+        let before_ns = clock.now_ns();
+        thread::park_timeout(time);
+        if let Some(rest) = rest {
+            rest.rested(clock.now_ns().saturating_sub(before_ns));
+        }
+    };
     let start_ns = clock.now_ns();
     let end_ns = job.options.duration.map_or(u64::MAX, |duration| {
         let duration_ns = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
@@ -154,13 +209,18 @@ fn turn_until<W: Work>(
         }
         notifier.alive(now_ns);
         match looping.turn() {
-            Ok(Turn::Worked) => {}
+            Ok(Turn::Worked) => {
+                let took_ns = || clock.now_ns().saturating_sub(now_ns);
+                if let Some(due_ns) = rest.as_mut().and_then(|rest| rest.worked(took_ns())) {
+                    wait(Duration::from_nanos(due_ns), &mut rest);
+                }
+            }
             Ok(Turn::TrainingStopped(_)) => job.telemetry.training_stopped.add(1),
             Ok(Turn::Wait { until_ns }) => {
                 let until_ns = until_ns.unwrap_or(u64::MAX).min(end_ns);
-                let wait = Duration::from_nanos(until_ns.saturating_sub(clock.now_ns()));
-                if !wait.is_zero() {
-                    thread::park_timeout(wait.min(WAIT_MAX));
+                let wait_for = Duration::from_nanos(until_ns.saturating_sub(clock.now_ns()));
+                if !wait_for.is_zero() {
+                    wait(wait_for.min(WAIT_MAX), &mut rest);
                 }
             }
             Err(error) => {

@@ -10,7 +10,9 @@ use fulcrum_runtime::board::thermal::MilliCelsius;
 use fulcrum_runtime::board::watch::{Reaction, Watch};
 use fulcrum_runtime::board::{ApplyError, Drift, Jetson, NodeError};
 use fulcrum_runtime::control::{Readings, SetMode};
+use fulcrum_runtime::pin::Pin;
 use fulcrum_runtime::serve::Clock;
+use fulcrum_runtime::telemetry::Counter;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -112,12 +114,20 @@ impl Watcher {
 }
 
 /// The board as the control sets it.
-pub(crate) struct Setter<'a>(pub(crate) &'a mut Jetson);
+pub(crate) struct Setter<'a> {
+    pub(crate) board: &'a mut Jetson,
+    pub(crate) pin: Option<&'a Pin>,
+    pub(crate) unpinned: &'a Counter,
+}
 
 impl SetMode for Setter<'_> {
     fn set_mode(&mut self, mode: &PowerMode) -> bool {
         // The error names a file and a number; it is told by what the board reads back.
-        let applied: Result<_, ApplyError> = self.0.apply(mode);
+        let applied: Result<_, ApplyError> = self.board.apply(mode);
+        // The core may be gone, also after a failure.
+        if self.pin.is_some_and(|pin| pin.follow().is_err()) {
+            self.unpinned.add(1);
+        }
         applied.is_ok()
     }
 }

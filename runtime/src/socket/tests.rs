@@ -1,9 +1,10 @@
 //! Real sockets in a folder of their own; the loop is played by the test.
 
 use super::*;
-use crate::client::Client;
+use crate::client::{Client, SharedClient};
 use crate::exchange::{Exchange, LoopSide};
 use crate::queue::{Receiver, Ring};
+use std::io::Write;
 use std::path::PathBuf;
 use std::thread;
 
@@ -138,4 +139,88 @@ fn a_stale_socket_is_replaced_and_a_live_one_is_not() {
     std::fs::write(&socket.0, "not a socket").unwrap();
     assert!(listen(&socket.0).is_err());
     assert_eq!(std::fs::read_to_string(&socket.0).unwrap(), "not a socket");
+}
+
+/// Fills a slot.
+fn fill(client: &SharedClient, slot: usize, sample: [f32; 2]) {
+    for (word, value) in client.sample(slot).iter().zip(sample) {
+        word.store(value.to_bits().to_le(), Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn shared_memory_carries_samples_and_outputs_of_both_kinds_of_client_side_by_side() {
+    with_server("shared", |path, receiver, serving| {
+        let mut shared = [(); 2].map(|()| SharedClient::connect(path).unwrap());
+        let mut plain = Client::connect(path).unwrap();
+        assert_eq!((shared[0].slots(), shared[0].sample_len()), (64, 2));
+        for (id, client) in (0_u8..).zip(&mut shared) {
+            for slot in [0, 63] {
+                fill(client, slot, [f32::from(id) + 1.0, slot as f32]);
+                client.send(slot as u64, slot as u32).unwrap();
+            }
+        }
+        plain.send(7, &[9.0, 9.0]).unwrap();
+        for _ in 0..5 {
+            let request = next(receiver);
+            let mut x = [0.0; 2];
+            serving.copy_sample(request.place, &mut x);
+            serving.answer(request.place, Status::Answered, &[x[0] * 100.0 + x[1]]);
+            serving.wake();
+        }
+        for (id, client) in (0_u8..).zip(&mut shared) {
+            for _ in 0..2 {
+                let reply = client.receive().unwrap();
+                assert_eq!(reply.status, Status::Answered);
+                let expected = f32::from(id + 1) * 100.0 + reply.id as f32;
+                assert_eq!(client.output(reply.id as usize), [expected]);
+            }
+        }
+        assert_eq!(plain.receive().unwrap().output, [909.0]);
+    });
+}
+
+#[test]
+fn clients_that_do_not_keep_to_the_protocol_are_disconnected_and_harm_nobody() {
+    with_server("hostile", |path, receiver, serving| {
+        let mut good = SharedClient::connect(path).unwrap();
+        // A slot that is not there; one that is, with something behind it; a choice that is not there.
+        let request = |slot: u32, zero: u32| {
+            let words = [1_u32, 0, 0, slot, zero];
+            words.map(u32::to_le_bytes).concat()
+        };
+        for bytes in [
+            request(64, 0),
+            request(u32::MAX, 0),
+            request(0, 1),
+            vec![7, 0, 0, 0],
+        ] {
+            let mut stream = UnixStream::connect(path).unwrap();
+            stream.write_all(&bytes).unwrap();
+            let mut rest = Vec::new();
+            // Reset, or the end.
+            let _ = stream.read_to_end(&mut rest);
+            assert!(rest.len() <= 16 + 12, "{rest:?}");
+        }
+        // A client that writes into the slot while it is served changes its own sample only, and one that
+        // is gone takes its memory along.
+        let mut leaving = SharedClient::connect(path).unwrap();
+        fill(&leaving, 1, [1.0, 1.0]);
+        leaving.send(1, 1).unwrap();
+        let late = next(receiver);
+        fill(&leaving, 1, [f32::NAN, f32::NAN]);
+        let mut x = [0.0; 2];
+        serving.copy_sample(late.place, &mut x);
+        assert_eq!(x, [1.0, 1.0], "what was sent");
+        drop(leaving);
+        serving.answer(late.place, Status::Answered, &[1.0]);
+        serving.wake();
+        fill(&good, 2, [3.0, 4.0]);
+        good.send(5, 2).unwrap();
+        let request = next(receiver);
+        serving.answer(request.place, Status::Answered, &[12.0]);
+        serving.wake();
+        assert_eq!(good.receive().unwrap().id, 5);
+        assert_eq!(good.output(2), [12.0]);
+    });
 }

@@ -7,6 +7,7 @@ pub mod engine;
 pub mod evaluate;
 pub mod flash;
 pub mod import_nvpmodel;
+pub mod load;
 pub mod pack_data;
 pub mod plan;
 pub mod report;

@@ -1,0 +1,77 @@
+//! A server of a few lines: it lets everybody wait at first, then answers in every way there is.
+
+use super::*;
+use crate::socket::protocol::{
+    ANSWER_HEAD_LEN, CHOICE_LEN, REQUEST_HEAD_LEN, answer_head, hello, status_of,
+};
+use std::io::{Read, Write};
+use std::os::unix::net::{UnixListener, UnixStream};
+
+/// How long the server does nothing.
+const STALL: Duration = Duration::from_millis(300);
+
+/// Answers until the client is done; `limit` requests at most, and then it is gone.
+fn serve(mut stream: UnixStream, limit: usize) {
+    stream.write_all(&hello(2, 1)).unwrap();
+    stream.read_exact(&mut [0; CHOICE_LEN]).unwrap();
+    thread::sleep(STALL);
+    let mut request = [0; REQUEST_HEAD_LEN + 8];
+    for _ in 0..limit {
+        if stream.read_exact(&mut request).is_err() {
+            return;
+        }
+        let id = u64::from_le_bytes(*request.first_chunk().unwrap());
+        let status = status_of((id % 5).saturating_sub(1) as u32).unwrap();
+        let mut answer = answer_head(id, status, 7).to_vec();
+        answer.resize(ANSWER_HEAD_LEN + 4, 0);
+        if stream.write_all(&answer).is_err() {
+            return;
+        }
+    }
+}
+
+/// Plays a load of a request every 3 ms for 0.3 s.
+fn play(name: &str, limit: usize) -> Outcome {
+    let path = std::env::temp_dir().join(format!("fulcrum-load-{}-{name}", std::process::id()));
+    let _ = std::fs::remove_file(&path);
+    let listener = UnixListener::bind(&path).unwrap();
+    let serving = thread::spawn(move || serve(listener.accept().unwrap().0, limit));
+    let load = Load {
+        times: (1_u64..).map(|n| n * 3_000_000),
+        duration: STALL,
+        budget: Some(Duration::from_millis(1)),
+        seed: 1,
+        records: None,
+    };
+    let client = Client::connect(&path).unwrap();
+    let outcome = load.run(client, &AtomicBool::new(false)).unwrap();
+    serving.join().unwrap();
+    std::fs::remove_file(&path).unwrap();
+    outcome
+}
+
+#[test]
+fn a_stall_is_not_hidden_by_requests_that_were_not_sent() {
+    let outcome = play("stall", usize::MAX);
+    // Due every 3 ms, whatever the server did meanwhile; of five, two are answered.
+    assert_eq!(outcome.broken, None);
+    assert_eq!(outcome.sent, 100);
+    assert_eq!((outcome.answered, outcome.late), (40, 40));
+    assert_eq!([outcome.rejected, outcome.dropped, outcome.failed], [20; 3]);
+    assert_eq!(outcome.lost, 0);
+    // Half of them were due in the first half of the stall, and were answered after all of it.
+    assert!(
+        outcome.latency.quantile_ns(500_000) >= 140_000_000,
+        "{outcome:?}"
+    );
+    assert_eq!(outcome.lag.count(), 100);
+}
+
+#[test]
+fn a_connection_that_breaks_is_told_and_its_requests_are_lost() {
+    let outcome = play("break", 10);
+    assert!(outcome.broken.is_some());
+    let told = outcome.answered + outcome.rejected + outcome.dropped + outcome.failed;
+    assert_eq!(told + outcome.lost, outcome.sent);
+    assert!(outcome.lost > 0 && told <= 10, "{outcome:?}");
+}

@@ -1,0 +1,228 @@
+//! A `fulcrumd` that serves other processes, as its users see it: a load, its status, Prometheus, Python.
+
+use fulcrum_tests::device::Device;
+use fulcrum_tests::programs::{Answer, fulcrum, fulcrumd};
+use serde_json::Value;
+use std::fs;
+use std::io::{BufRead, BufReader, Lines};
+use std::path::Path;
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::time::Duration;
+
+/// A running `fulcrumd`; killed if the test fails before it is stopped.
+struct Serving {
+    child: Child,
+    lines: Lines<BufReader<ChildStdout>>,
+}
+
+impl Serving {
+    /// Starts, and waits until it serves.
+    fn start(command: &mut Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let started = lines.next().unwrap().unwrap();
+        assert!(started.contains("\"started\""), "{started}");
+        Self { child, lines }
+    }
+
+    /// SIGTERM; the summary.
+    fn stop(mut self) -> Value {
+        let pid = self.child.id().to_string();
+        let status = Command::new("kill").arg(&pid).status().unwrap();
+        assert!(status.success());
+        let last = self.lines.by_ref().map(Result::unwrap).last().unwrap();
+        assert_eq!(self.child.wait().unwrap().code(), Some(0), "{last}");
+        serde_json::from_str(&last).unwrap()
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn object(text: &str) -> Value {
+    serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"))
+}
+
+fn count(object: &Value, name: &str) -> u64 {
+    object[name]
+        .as_u64()
+        .unwrap_or_else(|| panic!("no {name} in {object}"))
+}
+
+fn status(from: &Path, page: &[&str]) -> String {
+    let mut command = fulcrumd();
+    Answer::of(command.args(["status", "--from"]).arg(from).args(page)).expect(0)
+}
+
+/// A sample of the digits model by the Python client; what it prints.
+fn python(socket: &Path) -> String {
+    let program = "\
+import sys
+from fulcrum_client import Client, SharedClient
+with Client(sys.argv[1]) as client:
+    reply = client.infer([0.5] * client.sample_len)
+    for request in range(3):
+        client.send(request, [0.25] * client.sample_len)
+    ids = sorted(client.receive().id for _ in range(3))
+    print(reply.status, len(reply.output), any(reply.output), ids)
+    with SharedClient(sys.argv[1]) as shared:
+        for value in shared.sample(0), shared.sample(shared.slots - 1):
+            for index in range(shared.sample_len):
+                value[index] = 0.5
+        statuses = [shared.infer(slot).status for slot in (0, shared.slots - 1)]
+        outputs = [list(shared.output(slot)) for slot in (0, shared.slots - 1)]
+        print(statuses, outputs[0] == outputs[1], [len(output) for output in outputs])
+";
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../clients/python");
+    let mut command = Command::new("python3");
+    command
+        .arg("-c")
+        .arg(program)
+        .arg(socket)
+        .env("PYTHONPATH", folder);
+    Answer::of(command.env("PYTHONDONTWRITEBYTECODE", "1")).expect(0)
+}
+
+#[test]
+fn a_load_is_served_and_everybody_is_told_how_it_went() {
+    let device = Device::new();
+    let (socket, pages) = (device.path("requests"), device.path("status"));
+    let serving = Serving::start(&mut device.run(&[
+        ("--listen", &socket),
+        ("--status", &pages),
+        ("--duration-s", Path::new("120")),
+    ]));
+
+    // Cargo would build fulcrumd again; here it lies beside fulcrum.
+    let load = |options: &[&str]| {
+        let mut command = fulcrum();
+        command
+            .env_remove("CARGO")
+            .args(["load", "--to"])
+            .arg(&socket)
+            .args(options);
+        Answer::of(&mut command).expect(0)
+    };
+    let options = [
+        "--rate",
+        "100",
+        "--arrivals",
+        "poisson",
+        "--duration-s",
+        "2",
+        "--seed",
+        "7",
+    ];
+    let first = object(&load(
+        &[&options[..], &["--latency-ms", "500", "--json"]].concat(),
+    ));
+    let ends = ["answered", "rejected", "dropped", "failed", "lost"];
+    let ended: u64 = ends.iter().map(|name| count(&first, name)).sum();
+    assert_eq!(count(&first, "sent"), ended, "{first}");
+    assert!(count(&first, "sent") > 100, "{first}");
+    assert!(count(&first, "answered") > 0, "{first}");
+    assert_eq!(
+        (count(&first, "lost"), count(&first, "seed")),
+        (0, 7),
+        "{first}"
+    );
+    let (p50, max) = (&first["latency_us"]["p50"], &first["latency_us"]["max"]);
+    assert!(
+        p50.as_f64() > Some(0.0) && p50.as_f64() <= max.as_f64(),
+        "{first}"
+    );
+
+    fs::write(device.path("trace"), "0 # three at once\n0\n0\n0.2\n").unwrap();
+    let text = load(&["--trace", device.path("trace").to_str().unwrap()]);
+    for part in [
+        "sent       4 requests",
+        "p50 ",
+        "p99.9 ",
+        "seed 1",
+        "behind by",
+    ] {
+        assert!(text.contains(part), "no `{part}` in\n{text}");
+    }
+    assert_eq!(
+        python(&socket),
+        "answered 10 True [0, 1, 2]\n\
+        ['answered', 'answered'] True [10, 10]\n"
+    );
+
+    let told = object(&status(&pages, &["--json"]));
+    assert_eq!(told["board"], "orin-agx");
+    assert!(
+        count(&told, "arrived") >= count(&first, "sent") + 10,
+        "{told}"
+    );
+    assert!(count(&told, "served") > count(&first, "answered"), "{told}");
+    assert!(count(&told, "power_mw") > 0, "{told}");
+    let text = status(&pages, &[]);
+    for part in [
+        "board      orin-agx",
+        "requests   ",
+        "training   ",
+        "budget 500",
+    ] {
+        assert!(text.contains(part), "no `{part}` in\n{text}");
+    }
+    let metrics = status(&pages, &["--prometheus"]);
+    assert!(
+        metrics.contains("\nfulcrum_requests_total{outcome=\"served\"} "),
+        "{metrics}"
+    );
+
+    let summary = serving.stop();
+    assert_eq!(count(&summary, "allocations_in_loop"), 0, "{summary}");
+    let parts = ["served", "rejected", "dropped", "failed", "waiting"];
+    let ended: u64 = parts.iter().map(|name| count(&summary, name)).sum();
+    assert_eq!(count(&summary, "arrived"), ended, "{summary}");
+    assert!(
+        !socket.exists() && !pages.exists(),
+        "nobody listens any more"
+    );
+    let mut late = fulcrumd();
+    let answer = Answer::of(late.args(["status", "--from"]).arg(&pages));
+    assert_eq!(answer.code, Some(2), "{}", answer.text());
+    assert!(
+        answer.text().contains("--status ADDRESS"),
+        "{}",
+        answer.text()
+    );
+}
+
+#[test]
+fn a_mode_that_is_only_held_has_a_status_too() {
+    let device = Device::new();
+    let pages = device.path("status");
+    let mut command = fulcrumd();
+    command.args([
+        "run",
+        "--json",
+        "--power",
+        "30",
+        "--latency-ms",
+        "500",
+        "--rate",
+        "60",
+    ]);
+    for (option, path) in [
+        ("--plan-dir", "plans"),
+        ("--sysfs-root", "board"),
+        ("--state-dir", "state"),
+        ("--status", "status"),
+    ] {
+        command.arg(option).arg(device.path(path));
+    }
+    let serving = Serving::start(&mut command);
+    // Its thread reads the power for the first time.
+    std::thread::sleep(Duration::from_millis(300));
+    let told = object(&status(&pages, &["--json"]));
+    assert!(count(&told, "power_mw") > 0, "{told}");
+    assert_eq!(count(&told, "arrived"), 0, "{told}");
+    assert_eq!(serving.stop()["restored"], true);
+}
