@@ -30,7 +30,7 @@ pub enum BuildError {
     #[error("reading the model failed")]
     Read(#[from] ReadError),
     /// A node that cannot be placed in the graph.
-    #[error("node '{node}'")]
+    #[error("node '{node}': {source}")]
     Node {
         /// Its name in the model.
         node: String,
