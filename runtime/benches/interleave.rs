@@ -176,6 +176,7 @@ fn load<'a>(files: &Options, train_runs: u32, correct: &'a Counter) -> Result<Sc
     Ok(Scaled {
         models: Models {
             inference,
+            bulk: Vec::new(),
             training: Some(training),
             parameters: Some(parameters),
             steps: 0,
@@ -460,6 +461,7 @@ impl Case {
                 budget_ns: self.budget_ns,
             }),
             train_ns: trains.then_some(self.train_ns),
+            bulk: None,
             overload: Overload::RejectNewest,
         }
     }

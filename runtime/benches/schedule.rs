@@ -16,6 +16,7 @@ fn main() {
             budget_ns: 700 * MS,
         }),
         train_ns: Some(70 * MS),
+        bulk: None,
         overload: Overload::DropLate,
     };
     let schedule = Schedule::new(assignment, 0);
@@ -29,7 +30,7 @@ fn main() {
             pending,
             oldest_ns: (pending > 0).then_some(0),
             rate: MilliRps(60_000),
-            switch: None,
+            ..Inputs::default()
         };
         let start = Instant::now();
         for _ in 0..CALLS {

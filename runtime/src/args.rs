@@ -146,6 +146,8 @@ pub(crate) struct Run {
     pub(crate) service: Option<Service>,
     /// `--infer`.
     pub(crate) infer: Option<PathBuf>,
+    /// The second `--infer`: the one that is not urgent.
+    pub(crate) bulk: Option<PathBuf>,
     /// `--train`.
     pub(crate) train: Option<PathBuf>,
     /// `--data`.
@@ -199,7 +201,11 @@ struct Given {
 const SWITCHES: [&str; 4] = ["--json", "--prometheus", "--realtime", "--pin"];
 
 /// Command and option of what may be given more than once.
-const REPEATABLE: [(&str, &str); 2] = [("profile", "--train"), ("profile", "--infer")];
+const REPEATABLE: [(&str, &str); 3] = [
+    ("profile", "--train"),
+    ("profile", "--infer"),
+    ("run", "--infer"),
+];
 
 impl Given {
     /// Reads `--name value`, `--name=value` and switches; refuses what the command does not have.
@@ -467,6 +473,7 @@ fn run(given: &Given) -> Result<Run, UsageError> {
         power_mw: given.required("--power W", MilliWatt::budget_w(power_w))?,
         service: service(given)?,
         infer: given.path("--infer"),
+        bulk: given.values("--infer").nth(1).map(PathBuf::from),
         train: given.path("--train"),
         data: given.path("--data"),
         listen: given.path("--listen"),
@@ -498,7 +505,7 @@ fn run(given: &Given) -> Result<Run, UsageError> {
     if given.has("--checkpoint-every") && options.checkpoint.is_none() {
         return usage("--checkpoint-every needs --checkpoint FILE");
     }
-    check_together(&options)?;
+    check_together(&options, given.values("--infer").count())?;
     Ok(options)
 }
 
@@ -533,9 +540,12 @@ fn overload(name: &str) -> Option<Overload> {
 }
 
 /// Options that need each other.
-fn check_together(options: &Run) -> Result<(), UsageError> {
+fn check_together(options: &Run, infer_count: usize) -> Result<(), UsageError> {
     if options.infer.is_some() && options.service.is_none() {
         return usage("--infer needs --latency-ms and --rate");
+    }
+    if infer_count > 2 {
+        return usage("--infer is given more than twice: one urgent model, one that is not");
     }
     let model = options.infer.as_ref().map(|_| "--infer");
     let model = model.or(options.train.as_ref().map(|_| "--train"));

@@ -6,10 +6,11 @@
 //! a budget has been violated for a whole control period.
 
 use crate::guard::{self, Change, Guard, Reading, Reason};
-use crate::schedule::{Assignment, Busy, Overload, Schedule, Switch};
+use crate::schedule::{Assignment, Bulk, Busy, Overload, Schedule, Switch};
 use crate::serve::{Modes, Requests};
 use fulcrum_plan::PlanTable;
 use fulcrum_plan::PowerMode;
+use fulcrum_plan::select::{Problem, Solution};
 use fulcrum_plan::units::{MicroSec, MilliRps, MilliWatt};
 use heapless::spsc::{Consumer, Producer, Queue};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -125,6 +126,41 @@ pub trait SetMode {
     fn set_mode(&mut self, mode: &PowerMode) -> bool;
 }
 
+/// What a run is there for, whatever row of the plan it is in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Duty {
+    /// What is decided.
+    pub problem: Problem,
+    /// Whether non-urgent inference runs beside training, in what is left of it.
+    pub bulk: bool,
+    /// Latency budget.
+    pub budget_us: MicroSec,
+    /// What happens to requests when there are too many.
+    pub overload: Overload,
+}
+
+impl Duty {
+    /// What a row is for. Beside training, non-urgent requests run in the batches of the row that answer the most
+    /// per second and draw no more than the answer does; if all draw more, they wait for another row.
+    #[must_use]
+    pub fn assignment(&self, plan: &PlanTable, solution: &Solution) -> Assignment {
+        let mut assignment = Assignment::of(self.problem, solution, self.budget_us, self.overload);
+        if self.bulk && assignment.bulk.is_none() {
+            let row = plan.rows.get(solution.row);
+            let cells = plan
+                .slots_infer(1)
+                .filter_map(|(slot, batch)| Some((batch, row?.cell(slot)?)));
+            let affordable = cells.filter(|(_, cell)| cell.power_mw <= solution.power_mw);
+            let best = affordable.max_by_key(|(batch, cell)| {
+                let scaled = u64::from(*batch).saturating_mul(1_000_000_000);
+                scaled.checked_div(cell.time_us.0.into())
+            });
+            assignment.bulk = best.map(|(batch, cell)| Bulk::new(batch, cell.time_us));
+        }
+        assignment
+    }
+}
+
 /// What is wanted of the board.
 #[derive(Clone, Copy, Debug)]
 struct Wanted {
@@ -140,8 +176,7 @@ pub struct Control<'a, B> {
     board: B,
     readings: &'a Readings,
     events: Producer<'a, Event>,
-    budget_us: MicroSec,
-    overload: Overload,
+    duty: Duty,
     wanted: Option<Wanted>,
     over_current_seen: Option<u64>,
     drifts_seen: u64,
@@ -156,7 +191,7 @@ impl<'a, B: SetMode> Control<'a, B> {
         board: B,
         readings: &'a Readings,
         events: Producer<'a, Event>,
-        (budget_us, overload): (MicroSec, Overload),
+        duty: Duty,
     ) -> Self {
         Self {
             guard,
@@ -164,8 +199,7 @@ impl<'a, B: SetMode> Control<'a, B> {
             board,
             readings,
             events,
-            budget_us,
-            overload,
+            duty,
             wanted: None,
             over_current_seen: None,
             drifts_seen: 0,
@@ -194,7 +228,7 @@ impl<'a, B: SetMode> Control<'a, B> {
         let measured = schedule.infer().is_measured();
         Reading {
             power_mw: self.readings.power_mw(),
-            planned_mw: self.planned_mw(schedule.busy()),
+            planned_mw: self.planned_mw(schedule),
             over_current,
             hot: self.readings.hot.load(Ordering::Relaxed),
             arrived: requests.arrived,
@@ -209,19 +243,30 @@ impl<'a, B: SetMode> Control<'a, B> {
     }
 
     /// What the work since the last look draws by the plan, averaged over its time.
-    fn planned_mw(&mut self, busy: Busy) -> Option<MilliWatt> {
+    fn planned_mw(&mut self, schedule: &Schedule) -> Option<MilliWatt> {
+        let busy = schedule.busy();
         let before = core::mem::replace(&mut self.busy_seen, busy);
-        let solution = self.guard.current();
-        let row = self.plan.rows.get(solution.row)?;
-        let batch = solution.serving.map(|serving| serving.batch);
-        let mut slots = self.plan.slots_infer(0);
-        let infer = slots.find(|(_, other)| Some(*other) == batch);
-        let infer = infer.and_then(|(slot, _)| row.cell(slot));
+        let row = self.plan.rows.get(self.guard.current().row)?;
+        let infer = |workload: usize, batch: Option<u16>| {
+            let mut slots = self.plan.slots_infer(workload);
+            let (slot, _) = slots.find(|(_, other)| Some(*other) == batch)?;
+            row.cell(slot)
+        };
+        let Assignment { serving, bulk, .. } = schedule.assignment();
         let train = self.plan.slot_train().and_then(|slot| row.cell(slot));
         let (mut energy, mut time_ns) = (0_u128, 0_u64);
         for (cell, ns, seen_ns) in [
-            (infer, busy.infer_ns, before.infer_ns),
+            (
+                infer(0, serving.map(|serving| serving.batch)),
+                busy.infer_ns,
+                before.infer_ns,
+            ),
             (train, busy.train_ns, before.train_ns),
+            (
+                infer(1, bulk.map(|bulk| bulk.batch)),
+                busy.bulk_ns,
+                before.bulk_ns,
+            ),
         ] {
             // A new schedule counts from zero.
             let spent_ns = ns.checked_sub(seen_ns).unwrap_or(ns);
@@ -317,7 +362,7 @@ impl<B: SetMode> Modes for Control<'_, B> {
             batch: solution.serving.map_or(0, |serving| serving.batch),
             trains: solution.background.is_some(),
         });
-        Some(Assignment::of(&solution, self.budget_us, self.overload))
+        Some(self.duty.assignment(self.plan, &solution))
     }
 }
 

@@ -13,6 +13,8 @@ use std::time::Duration;
 
 /// Longest sleep: how long the feeder may take to notice that it is done.
 const SLEEP_MAX_NS: u64 = 20_000_000;
+/// Time between two looks at a backlog: a queue lasts longer even at 100,000 requests per second.
+const REFILL_EVERY: Duration = Duration::from_millis(5);
 
 /// Sends requests for samples `0..places` in random order until `done`; wakes `to` after each.
 pub fn feed(
@@ -44,6 +46,23 @@ pub fn feed(
             place,
         });
         to.unpark();
+    }
+}
+
+/// Keeps a queue full with samples `0..places` in turn until `done`: a backlog that never ends.
+pub fn refill(clock: &impl Clock, mut sender: Sender<'_>, places: u32, done: &AtomicBool) {
+    let mut requests = (0_u64..).map(|id| Request {
+        id,
+        arrival_ns: clock.now_ns(),
+        place: u32::try_from(id % u64::from(places.max(1))).unwrap_or(0),
+    });
+    while !done.load(Ordering::Relaxed) {
+        while sender.has_room() {
+            if let Some(request) = requests.next() {
+                let _ = sender.send(request);
+            }
+        }
+        thread::sleep(REFILL_EVERY);
     }
 }
 

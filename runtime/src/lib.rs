@@ -46,3 +46,4 @@ pub mod socket;
 pub mod status;
 pub mod telemetry;
 pub mod validation;
+pub mod watchdog;

@@ -15,6 +15,8 @@ pub struct Models<'a> {
     /// Inference sessions, by ascending batch; none if nothing is served. Requests run in the smallest
     /// that holds them.
     pub inference: Vec<InferenceSession>,
+    /// Sessions of the inference that is not urgent, by ascending batch; none if there is none.
+    pub bulk: Vec<InferenceSession>,
     /// Training, if there is any.
     pub training: Option<TrainingSession>,
     /// What training changes, and inference reads unless there is `served`.
@@ -174,6 +176,10 @@ impl Work for ServedModels<'_, '_> {
         self.models.upkeep()
     }
 
+    fn infer_bulk(&mut self, requests: &[Request]) -> Result<usize, WorkError> {
+        self.models.infer_bulk(requests)
+    }
+
     fn give_up(&mut self, request: &Request, why: GivenUp) {
         let status = match why {
             GivenUp::Dropped => Status::Dropped,
@@ -229,6 +235,14 @@ impl Work for Models<'_> {
         self.inference
             .first_mut()
             .is_some_and(|inference| validation.turn(inference, served, trained, steps))
+    }
+
+    fn infer_bulk(&mut self, requests: &[Request]) -> Result<usize, WorkError> {
+        let inference = smallest(&mut self.bulk, requests.len())?;
+        let places = requests.iter().map(|request| request.place);
+        // Its own model: how often it is right is not what `correct` counts.
+        let _ = answer(inference, self.parameters.as_ref(), &self.held_out, places)?;
+        Ok(inference.batch() as usize)
     }
 
     fn give_up(&mut self, _: &Request, _: GivenUp) {

@@ -40,6 +40,8 @@ struct Shared {
     admissible: AtomicUsize,
     arrived: AtomicU64,
     rejected: AtomicU64,
+    /// Arrival of the last request that found nobody waiting.
+    waiting_since: AtomicU64,
 }
 
 impl Ring {
@@ -52,6 +54,7 @@ impl Ring {
                 admissible: AtomicUsize::new(CAPACITY),
                 arrived: AtomicU64::new(0),
                 rejected: AtomicU64::new(0),
+                waiting_since: AtomicU64::new(0),
             },
         }
     }
@@ -82,8 +85,16 @@ impl Sender<'_> {
     /// # Errors
     /// [`Rejected`] if as many wait as the loop admits; the request is counted as rejected.
     pub fn send(&mut self, request: Request) -> Result<(), Rejected> {
-        self.shared.arrived.fetch_add(1, Ordering::Relaxed);
-        let room = self.producer.len() < self.shared.admissible.load(Ordering::Relaxed);
+        let waiting = self.producer.len();
+        if waiting == 0 {
+            let arrival_ns = request.arrival_ns;
+            self.shared
+                .waiting_since
+                .store(arrival_ns, Ordering::Relaxed);
+        }
+        // After the time: who sees the count sees the time.
+        self.shared.arrived.fetch_add(1, Ordering::Release);
+        let room = waiting < self.shared.admissible.load(Ordering::Relaxed);
         if room && self.producer.enqueue(request).is_ok() {
             return Ok(());
         }
@@ -93,6 +104,13 @@ impl Sender<'_> {
 }
 
 impl Sender<'_> {
+    /// Whether the next request would be admitted.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        let waiting = self.producer.len();
+        waiting < self.shared.admissible.load(Ordering::Relaxed).min(CAPACITY)
+    }
+
     /// Counts a request that came and cannot even be sent.
     pub fn reject(&mut self) {
         self.shared.arrived.fetch_add(1, Ordering::Relaxed);
@@ -144,7 +162,13 @@ impl Counts<'_> {
     /// How many were sent, admitted or not.
     #[must_use]
     pub fn arrived(self) -> u64 {
-        self.0.arrived.load(Ordering::Relaxed)
+        self.0.arrived.load(Ordering::Acquire)
+    }
+
+    /// Arrival of the last request that found nobody waiting.
+    #[must_use]
+    pub fn waiting_since_ns(self) -> u64 {
+        self.0.waiting_since.load(Ordering::Relaxed)
     }
 
     /// How many were not admitted.

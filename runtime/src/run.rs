@@ -50,6 +50,7 @@ pub(crate) fn run(options: &Run) -> Result<(), Failure> {
         plan: &prepared.plan,
         problem: prepared.problem,
         solution: prepared.solution,
+        bulk: options.bulk.is_some(),
         store: prepared.store.as_ref(),
         report: &report,
         telemetry: &telemetry,

@@ -8,7 +8,8 @@
 //! - **budget**: the longest time from a request's arrival to its answer, the same for every request;
 //! - **close**: to send what is pending as a batch. A batch closes when it is full, or when its oldest
 //!   request cannot wait any longer ([`Schedule::close_by_ns`]);
-//! - **background**: a training step, which cannot be interrupted once it runs;
+//! - **gaps**: the time that inference leaves, for training steps and for batches of non-urgent requests (*bulk*),
+//!   which have no latency budget;
 //! - **tail**: the duration to reckon with, see [`Estimate`];
 //! - **pause**: time that the machine takes from whatever runs, or from nothing.
 //!
@@ -17,9 +18,13 @@
 //! 2. Under [`Overload::DropLate`], a request that cannot be answered in time any more is dropped.
 //! 3. A full batch runs; so does a batch whose oldest request cannot wait any longer.
 //! 4. A change of mode that can wait runs when its cost fits (rule 5's test).
-//! 5. A training step runs if, with a tail on its side or on that of the batch after it, no pending request
-//!    would be late, nor a request that arrives right after it began, nor the backlog to expect at the
-//!    present rate.
+//! 5. A training step or a bulk batch runs if, with a tail on its side or on that of the batch after it, no pending
+//!    request would be late, nor a request that arrives right after it began, nor the backlog to expect at
+//!    the present rate. Where both have work they share the time evenly: whoever had less goes first, and the other
+//!    one only where that does not fit. A bulk batch runs when it is full, when its oldest request
+//!    has waited for [`BULK_PATIENCE_NS`], or when nothing is trained.
+//!    A training step that does not fit may be tried while nothing waits, if it can be cancelled
+//!    ([`Schedule::due`]); every loss doubles the time to the next try.
 //! 6. If no step fits before a pending batch has to close, the batch closes now where that leaves more time
 //!    for training: its time has to be spent anyway, and afterwards a step fits. (With the window fixed to
 //!    `b / a`, as in the formula for `k`, the remainder of the window would be idle.)
@@ -38,12 +43,14 @@
     allow(clippy::arithmetic_side_effects, reason = "tests may compute freely")
 )]
 
+mod assignment;
 mod estimate;
 mod spread;
 
+use crate::watchdog::Due;
+pub use assignment::{Assignment, Bulk, Overload, Serving};
 pub use estimate::Estimate;
-use fulcrum_plan::select::Solution;
-use fulcrum_plan::units::{MicroSec, MilliRps};
+use fulcrum_plan::units::MilliRps;
 use spread::Spread;
 
 /// Share of the latency budget kept for what no estimate covers: waking up, copying, the answer's way
@@ -54,58 +61,15 @@ const BURST_SIGMA: u64 = 3;
 /// Nanoseconds per second times the thousandths in a rate.
 const RATE_SCALE: u128 = 1_000_000_000_000;
 
-/// What happens to requests when there are too many.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Overload {
-    /// Serve everything that was admitted, late if need be; the bounded queue rejects the newest.
-    #[default]
-    RejectNewest,
-    /// Drop a request once it cannot be answered in time any more.
-    DropLate,
-}
-
-/// What the present mode is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Assignment {
-    /// Inference, unless there is none.
-    pub serving: Option<Serving>,
-    /// Planned time of a training step; `None` if nothing is trained.
-    pub train_ns: Option<u64>,
-    /// What happens to requests when there are too many.
-    pub overload: Overload,
-}
-
-impl Assignment {
-    /// What a selected row of the plan is for, at a latency budget.
-    #[must_use]
-    pub fn of(solution: &Solution, budget_us: MicroSec, overload: Overload) -> Self {
-        const fn nanoseconds(time_us: MicroSec) -> u64 {
-            (time_us.0 as u64).saturating_mul(1_000)
-        }
-        Self {
-            serving: solution.serving.map(|serving| Serving {
-                batch: serving.batch,
-                infer_ns: nanoseconds(serving.time_us),
-                budget_ns: nanoseconds(budget_us),
-            }),
-            train_ns: solution
-                .background
-                .map(|background| nanoseconds(background.time_us)),
-            overload,
-        }
-    }
-}
-
-/// The inference side of an [`Assignment`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Serving {
-    /// Requests per full batch; not zero.
-    pub batch: u16,
-    /// Planned time of an inference batch.
-    pub infer_ns: u64,
-    /// From arrival to answer.
-    pub budget_ns: u64,
-}
+/// How long a non-urgent request waits for its batch to fill while training has the gaps.
+pub const BULK_PATIENCE_NS: u64 = 1_000_000_000;
+/// How far one user of the gaps may get ahead of the other: what it had while the other had no work is not owed.
+const LEAD_MAX_NS: i64 = 1_000_000_000;
+/// Longest time between two tries of a step that does not fit.
+const RETRY_MAX_NS: u64 = 60_000_000_000;
+/// Until measured, a cancelled step is expected to end within this share of a step (ort.md, section 5: the longest
+/// operator).
+const CANCEL_SHARE: u64 = 2;
 
 /// A change of mode that waits for its moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -123,6 +87,10 @@ pub struct Inputs {
     pub pending: usize,
     /// Arrival of the oldest of them.
     pub oldest_ns: Option<u64>,
+    /// Non-urgent requests that wait.
+    pub bulk_pending: usize,
+    /// Arrival of the oldest of them.
+    pub bulk_oldest_ns: Option<u64>,
     /// Present arrival rate, as far as known.
     pub rate: MilliRps,
     /// A change of mode that waits.
@@ -139,6 +107,11 @@ pub enum Action {
     },
     /// Run one training step.
     Train,
+    /// Run a batch over the oldest `count` non-urgent requests; not zero, at most their batch size.
+    Bulk {
+        /// Requests to take.
+        count: usize,
+    },
     /// Drop the oldest request: it cannot be answered in time.
     Drop,
     /// Change the mode now.
@@ -156,9 +129,23 @@ pub struct Schedule {
     assignment: Assignment,
     infer: Estimate,
     train: Estimate,
+    bulk: Estimate,
     /// How late the loop woke up from its waits.
     waits: Spread,
     busy: Busy,
+    /// Time that training had more of the gaps than bulk.
+    lead_ns: i64,
+    trial: Trial,
+}
+
+/// Training steps that do not fit, and are tried because they can be cancelled.
+#[derive(Clone, Copy, Debug)]
+struct Trial {
+    possible: bool,
+    /// Longest time from a cancellation to the end of its step, lately.
+    cancel_ns: Option<u64>,
+    lost_in_row: u32,
+    retry_ns: u64,
 }
 
 /// Time spent on each kind of work since the schedule began.
@@ -168,6 +155,8 @@ pub struct Busy {
     pub infer_ns: u64,
     /// Training.
     pub train_ns: u64,
+    /// Non-urgent inference.
+    pub bulk_ns: u64,
 }
 
 impl Schedule {
@@ -179,10 +168,19 @@ impl Schedule {
             assignment,
             infer: Estimate::planned(infer_ns, now_ns),
             train: Estimate::planned(assignment.train_ns.unwrap_or(0), now_ns),
+            bulk: Estimate::planned(assignment.bulk.map_or(0, |bulk| bulk.infer_ns), now_ns),
             waits: Spread::new(now_ns),
             busy: Busy {
                 infer_ns: 0,
                 train_ns: 0,
+                bulk_ns: 0,
+            },
+            lead_ns: 0,
+            trial: Trial {
+                possible: false,
+                cancel_ns: None,
+                lost_in_row: 0,
+                retry_ns: 0,
             },
         }
     }
@@ -221,9 +219,50 @@ impl Schedule {
 
     /// Takes the measured duration of a training step into account.
     pub fn observe_train(&mut self, now_ns: u64, took_ns: u64) {
-        self.busy.train_ns = self.busy.train_ns.saturating_add(took_ns);
+        self.trial.lost_in_row = 0;
         self.train.observe(now_ns, took_ns);
         self.reckon();
+        self.spent_training(took_ns);
+    }
+
+    /// Takes a cancelled training step into account, and how long after the cancellation it ended.
+    pub fn observe_cancelled(&mut self, now_ns: u64, took_ns: u64, cancel_ns: u64) {
+        let known_ns = self.trial.cancel_ns.unwrap_or(0);
+        // A longer one counts at once, shorter ones little by little.
+        self.trial.cancel_ns = Some(cancel_ns.max(known_ns.saturating_sub(known_ns / 8)));
+        self.trial.lost_in_row = self.trial.lost_in_row.saturating_add(1);
+        let pause_ns = 1_u64
+            .checked_shl(self.trial.lost_in_row)
+            .and_then(|factor| factor.checked_mul(self.train.mean_ns()))
+            .unwrap_or(RETRY_MAX_NS);
+        self.trial.retry_ns = now_ns.saturating_add(pause_ns.min(RETRY_MAX_NS));
+        // It would have taken longer; that it took so long already is known.
+        if took_ns > self.train.mean_ns() {
+            self.train.observe(now_ns, took_ns);
+            self.reckon();
+        }
+        self.spent_training(took_ns);
+    }
+
+    fn spent_training(&mut self, took_ns: u64) {
+        self.busy.train_ns = self.busy.train_ns.saturating_add(took_ns);
+        let took_ns = i64::try_from(took_ns).unwrap_or(i64::MAX);
+        self.lead_ns = self.lead_ns.saturating_add(took_ns).min(LEAD_MAX_NS);
+    }
+
+    /// Takes the measured duration of a non-urgent batch of a size into account.
+    pub fn observe_bulk(&mut self, now_ns: u64, took_ns: u64, batch: usize) {
+        self.busy.bulk_ns = self.busy.bulk_ns.saturating_add(took_ns);
+        let took = i64::try_from(took_ns).unwrap_or(i64::MAX);
+        self.lead_ns = self
+            .lead_ns
+            .saturating_sub(took)
+            .max(LEAD_MAX_NS.saturating_neg());
+        let full = self.assignment.bulk.map(|bulk| usize::from(bulk.batch));
+        if full.is_some_and(|full| batch >= full) {
+            self.bulk.observe(now_ns, took_ns);
+            self.reckon();
+        }
     }
 
     /// A wait for an instant that lasted for `waited_ns` ended, `late_ns` of it after that instant.
@@ -232,8 +271,9 @@ impl Schedule {
     }
 
     fn reckon(&mut self) {
-        self.infer.reckon(&self.train, &self.waits);
-        self.train.reckon(&self.infer, &self.waits);
+        self.infer.reckon([&self.train, &self.bulk], &self.waits);
+        self.train.reckon([&self.infer, &self.bulk], &self.waits);
+        self.bulk.reckon([&self.infer, &self.train], &self.waits);
     }
 
     /// What the time went into.
@@ -247,10 +287,46 @@ impl Schedule {
         self.assignment.train_ns = None;
     }
 
+    /// From now on non-urgent requests are left alone.
+    pub const fn stop_bulk(&mut self) {
+        self.assignment.bulk = None;
+    }
+
+    /// From now on training steps can be cancelled, so that one that does not fit may be tried.
+    pub const fn can_cancel(&mut self) {
+        self.trial.possible = true;
+    }
+
+    /// When a training step that begins now has to have ended: a batch after it, at its mean, has to be in time for
+    /// the oldest request, also if the cancellation takes its time. `None` without inference.
+    #[must_use]
+    pub fn due(&self, inputs: &Inputs) -> Option<Due> {
+        let patience_ns = self.cancel_after_ns()?;
+        let oldest_ns = inputs.oldest_ns.filter(|_| inputs.pending > 0);
+        Some(match oldest_ns {
+            Some(oldest_ns) => Due::At(oldest_ns.saturating_add(patience_ns)),
+            None => Due::AfterArrival(patience_ns),
+        })
+    }
+
+    /// How long after a request's arrival a step has to be told to end.
+    fn cancel_after_ns(&self) -> Option<u64> {
+        let serving = self.assignment.serving?;
+        let guess_ns = self.train.mean_ns() / CANCEL_SHARE;
+        Some(
+            serving
+                .budget_ns
+                .saturating_sub(self.infer.mean_ns())
+                .saturating_sub(margin_ns(&serving))
+                .saturating_sub(self.trial.cancel_ns.unwrap_or(guess_ns)),
+        )
+    }
+
     /// Lets old measurements fade; called whenever the loop waits.
     pub fn age(&mut self, now_ns: u64) {
         self.infer.age(now_ns);
         self.train.age(now_ns);
+        self.bulk.age(now_ns);
         self.waits.age(now_ns);
         self.reckon();
     }
@@ -326,20 +402,68 @@ impl Schedule {
         {
             return Action::Reselect;
         }
-        if self.assignment.train_ns.is_some() {
-            let step = (self.train.mean_ns(), self.train.tail_ns());
-            if self.fits(now_ns, step, inputs) {
+        let (bulk, bulk_at_ns) = self.bulk_ready(now_ns, inputs);
+        let train = self
+            .assignment
+            .train_ns
+            .map(|_| (&self.train, Action::Train));
+        let in_turn = match self.lead_ns > 0 {
+            true => [bulk, train],
+            false => [train, bulk],
+        };
+        for (work, action) in in_turn.into_iter().flatten() {
+            if self.fits(now_ns, (work.mean_ns(), work.tail_ns()), inputs) {
+                return action;
+            }
+        }
+        if let Some((serving, _)) = closing
+            && let Some((work, _)) = in_turn.into_iter().flatten().next()
+            && self.gains_by_closing(serving, work, inputs.rate)
+        {
+            return Action::Infer {
+                count: inputs.pending,
+            };
+        }
+        let mut retry_ns = None;
+        if inputs.pending == 0 && self.may_be_tried() {
+            if now_ns >= self.trial.retry_ns {
                 return Action::Train;
             }
-            if closing.is_some_and(|(serving, _)| self.gains_by_closing(serving, inputs.rate)) {
-                return Action::Infer {
-                    count: inputs.pending,
-                };
-            }
+            retry_ns = Some(self.trial.retry_ns);
         }
+        let instants = [close_by_ns, bulk_at_ns, retry_ns];
         Action::Wait {
-            until_ns: close_by_ns,
+            until_ns: instants.into_iter().flatten().min(),
         }
+    }
+
+    /// The non-urgent batch to run, or when there will be one without further requests.
+    fn bulk_ready(
+        &self,
+        now_ns: u64,
+        inputs: &Inputs,
+    ) -> (Option<(&Estimate, Action)>, Option<u64>) {
+        let (Some(bulk), pending) = (self.assignment.bulk, inputs.bulk_pending) else {
+            return (None, None);
+        };
+        let Some(oldest_ns) = inputs.bulk_oldest_ns.filter(|_| pending > 0) else {
+            return (None, None);
+        };
+        let count = pending.min(usize::from(bulk.batch.max(1)));
+        let at_ns = oldest_ns.saturating_add(BULK_PATIENCE_NS);
+        let full = pending >= usize::from(bulk.batch);
+        if full || now_ns >= at_ns || self.assignment.train_ns.is_none() {
+            return (Some((&self.bulk, Action::Bulk { count })), None);
+        }
+        (None, Some(at_ns))
+    }
+
+    /// Whether a step that does not fit can be tried at all: it can be cancelled in time for whoever comes.
+    fn may_be_tried(&self) -> bool {
+        let time = self
+            .cancel_after_ns()
+            .is_some_and(|patience_ns| patience_ns > 0);
+        self.trial.possible && self.assignment.train_ns.is_some() && time
     }
 
     /// Whether the oldest request cannot be answered in time any more, and that matters.
@@ -355,10 +479,10 @@ impl Schedule {
     /// (the tail, less half a step that fits on average): waiting trains `P - i` in every `P + I`, closing
     /// trains `P - i - I` in every `P - i`. The latter is more exactly if `i * (P - I - i) > I^2`. The tail
     /// stands in the bracket, because a step has to fit after the batch.
-    fn gains_by_closing(&self, serving: &Serving, rate: MilliRps) -> bool {
+    fn gains_by_closing(&self, serving: &Serving, work: &Estimate, rate: MilliRps) -> bool {
         let infer_ns = self.infer.mean_ns();
-        let tail_ns = self.train.tail_ns();
-        let idle_ns = tail_ns.saturating_sub(self.train.mean_ns() / 2);
+        let tail_ns = work.tail_ns();
+        let idle_ns = tail_ns.saturating_sub(work.mean_ns() / 2);
         let left_ns = self
             .patience_ns(serving, rate)
             .saturating_sub(infer_ns)

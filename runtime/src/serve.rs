@@ -9,6 +9,7 @@
 use crate::queue::{CAPACITY, Receiver, Request};
 use crate::schedule::{Action, Assignment, Inputs, Schedule, Switch};
 use crate::telemetry::Telemetry;
+use crate::watchdog::Watchdog;
 use fulcrum_plan::units::MilliRps;
 use std::fmt;
 
@@ -42,6 +43,16 @@ pub trait Work {
         false
     }
 
+    /// Answers non-urgent requests, as [`Work::infer`] does urgent ones. Nobody is told of one that fails: it is
+    /// counted.
+    ///
+    /// # Errors
+    /// No request was answered; so always where there is no non-urgent inference.
+    fn infer_bulk(&mut self, requests: &[Request]) -> Result<usize, WorkError> {
+        let _ = requests;
+        Err(WorkError::Failed { code: -1 })
+    }
+
     /// A request will not be answered.
     fn give_up(&mut self, request: &Request, why: GivenUp);
 }
@@ -66,6 +77,10 @@ impl<W: Work + ?Sized> Work for &mut W {
 
     fn upkeep(&mut self) -> bool {
         (**self).upkeep()
+    }
+
+    fn infer_bulk(&mut self, requests: &[Request]) -> Result<usize, WorkError> {
+        (**self).infer_bulk(requests)
     }
 
     fn give_up(&mut self, request: &Request, why: GivenUp) {
@@ -129,6 +144,8 @@ pub enum Turn {
     Worked,
     /// A training step failed [`FAILURES_MAX`] times in a row: from now on only inference runs.
     TrainingStopped(WorkError),
+    /// Non-urgent inference failed [`FAILURES_MAX`] times in a row: from now on those requests wait.
+    BulkStopped(WorkError),
     /// Nothing to do until this instant, or until a request arrives.
     Wait {
         /// When to ask again at the latest.
@@ -141,13 +158,17 @@ pub struct Loop<'a, C, W> {
     clock: &'a C,
     work: W,
     requests: Receiver<'a>,
+    bulk: Option<Receiver<'a>>,
     telemetry: &'a Telemetry,
     schedule: Schedule,
     rate: MilliRps,
     batch: Vec<Request>,
     infer_failures: u32,
     train_failures: u32,
+    bulk_failures: u32,
     training_stopped: bool,
+    bulk_stopped: bool,
+    watchdog: Option<&'a Watchdog>,
     /// Since when, and until when, the loop waits.
     waiting: Option<(u64, u64)>,
     modes: Option<&'a mut dyn Modes>,
@@ -169,13 +190,17 @@ impl<'a, C: Clock, W: Work> Loop<'a, C, W> {
             clock,
             work,
             requests,
+            bulk: None,
             telemetry,
             schedule,
             rate,
             batch: Vec::with_capacity(CAPACITY),
             infer_failures: 0,
             train_failures: 0,
+            bulk_failures: 0,
             training_stopped: false,
+            bulk_stopped: false,
+            watchdog: None,
             waiting: None,
             modes: None,
         }
@@ -185,6 +210,21 @@ impl<'a, C: Clock, W: Work> Loop<'a, C, W> {
     #[must_use]
     pub fn with_modes(mut self, modes: &'a mut dyn Modes) -> Self {
         self.modes = Some(modes);
+        self
+    }
+
+    /// Non-urgent requests come from here.
+    #[must_use]
+    pub fn with_bulk(mut self, requests: Receiver<'a>) -> Self {
+        self.bulk = Some(requests);
+        self
+    }
+
+    /// Training steps are cancelled by this watchdog's thread.
+    #[must_use]
+    pub const fn with_watchdog(mut self, watchdog: &'a Watchdog) -> Self {
+        self.watchdog = Some(watchdog);
+        self.schedule.can_cancel();
         self
     }
 
@@ -235,15 +275,30 @@ impl<'a, C: Clock, W: Work> Loop<'a, C, W> {
             switch = modes.wanted();
             self.rate = modes.assumed_rate();
         }
+        let bulk = self.bulk.as_ref();
+        // Before the queue is looked at: whoever comes later is somebody new for the watchdog.
+        let arrived = self.requests.counts().arrived();
         let inputs = Inputs {
             pending: self.requests.pending(),
             oldest_ns: self.requests.oldest_ns(),
+            bulk_pending: bulk.map_or(0, Receiver::pending),
+            bulk_oldest_ns: bulk.and_then(Receiver::oldest_ns),
             rate: self.rate,
             switch,
         };
         match self.schedule.step(now_ns, &inputs) {
             Action::Infer { count } => self.infer(now_ns, count),
-            Action::Train => Ok(self.train(now_ns)),
+            Action::Train => {
+                if let Some((watchdog, due)) = self.watchdog.zip(self.schedule.due(&inputs)) {
+                    watchdog.begin(due, arrived, self.schedule.train().mean_ns());
+                }
+                let turn = self.train(now_ns);
+                if let Some(watchdog) = self.watchdog {
+                    watchdog.end();
+                }
+                Ok(turn)
+            }
+            Action::Bulk { count } => Ok(self.infer_bulk(now_ns, count)),
             Action::Drop => {
                 if let Some(request) = self.requests.take() {
                     self.work.give_up(&request, GivenUp::Dropped);
@@ -271,17 +326,19 @@ impl<'a, C: Clock, W: Work> Loop<'a, C, W> {
         if self.training_stopped {
             assignment.train_ns = None;
         }
+        if self.bulk_stopped {
+            assignment.bulk = None;
+        }
         self.schedule = Schedule::new(assignment, self.clock.now_ns());
+        if self.watchdog.is_some() {
+            self.schedule.can_cancel();
+        }
         self.requests.admit(self.schedule.admissible());
         self.telemetry.switches.add(1);
     }
 
     fn infer(&mut self, start_ns: u64, count: usize) -> Result<Turn, WorkError> {
-        self.batch.clear();
-        // Within the capacity that `new` reserved: the queue holds no more.
-        let requests = &mut self.requests;
-        self.batch
-            .extend(std::iter::from_fn(|| requests.take()).take(count.min(CAPACITY)));
+        take(&mut self.requests, count, &mut self.batch);
         let result = self.work.infer(&self.batch);
         let now_ns = self.clock.now_ns();
         let took_ns = now_ns.saturating_sub(start_ns);
@@ -305,6 +362,36 @@ impl<'a, C: Clock, W: Work> Loop<'a, C, W> {
                     return Err(error);
                 }
                 Ok(Turn::Worked)
+            }
+        }
+    }
+
+    fn infer_bulk(&mut self, start_ns: u64, count: usize) -> Turn {
+        let Some(requests) = &mut self.bulk else {
+            return Turn::Worked;
+        };
+        take(requests, count, &mut self.batch);
+        let result = self.work.infer_bulk(&self.batch);
+        let now_ns = self.clock.now_ns();
+        let answered = self.batch.len() as u64;
+        self.telemetry.bulk_batches.add(1);
+        match result {
+            Ok(ran) => {
+                let took_ns = now_ns.saturating_sub(start_ns);
+                self.schedule.observe_bulk(now_ns, took_ns, ran);
+                self.telemetry.bulk_served.add(answered);
+                self.bulk_failures = 0;
+                Turn::Worked
+            }
+            Err(error) => {
+                self.telemetry.bulk_failed.add(answered);
+                self.bulk_failures += 1;
+                if self.bulk_failures < FAILURES_MAX {
+                    return Turn::Worked;
+                }
+                self.bulk_stopped = true;
+                self.schedule.stop_bulk();
+                Turn::BulkStopped(error)
             }
         }
     }
@@ -346,6 +433,11 @@ impl<'a, C: Clock, W: Work> Loop<'a, C, W> {
             }
             Err(error) => {
                 self.telemetry.steps_lost.add(1);
+                if let (WorkError::Cancelled, Some(watchdog)) = (error, self.watchdog) {
+                    let took_ns = now_ns.saturating_sub(start_ns);
+                    let cancel_ns = now_ns.saturating_sub(watchdog.cancelled_ns());
+                    self.schedule.observe_cancelled(now_ns, took_ns, cancel_ns);
+                }
                 // A cancelled step says nothing about the engine's health.
                 if error != WorkError::Cancelled {
                     self.train_failures += 1;
@@ -360,6 +452,12 @@ impl<'a, C: Clock, W: Work> Loop<'a, C, W> {
             }
         }
     }
+}
+
+/// Takes the oldest requests. Within the capacity that `new` reserved: the queue holds no more.
+fn take(from: &mut Receiver<'_>, count: usize, into: &mut Vec<Request>) {
+    into.clear();
+    into.extend(std::iter::from_fn(|| from.take()).take(count.min(CAPACITY)));
 }
 
 #[cfg(test)]

@@ -63,6 +63,14 @@ pub struct Telemetry {
     pub steps: Counter,
     /// Training steps that were cancelled or failed; they changed nothing.
     pub steps_lost: Counter,
+    /// Non-urgent requests answered.
+    pub bulk_served: Counter,
+    /// Non-urgent requests whose inference failed.
+    pub bulk_failed: Counter,
+    /// Non-urgent batches, full or not.
+    pub bulk_batches: Counter,
+    /// How often non-urgent inference was given up because it kept failing.
+    pub bulk_stopped: Counter,
     /// Changes of mode or batch while the loop ran.
     pub switches: Counter,
     /// How often training was given up because it kept failing.

@@ -6,9 +6,10 @@
 use fulcrum_plan::units::MilliRps;
 use fulcrum_runtime::allocation::{self, CountingAllocator};
 use fulcrum_runtime::queue::{Request, Ring};
-use fulcrum_runtime::schedule::{Assignment, Overload, Serving};
+use fulcrum_runtime::schedule::{Assignment, Bulk, Overload, Serving};
 use fulcrum_runtime::serve::{Clock, FAILURES_MAX, GivenUp, Loop, Turn, Work, WorkError};
 use fulcrum_runtime::telemetry::Telemetry;
+use fulcrum_runtime::watchdog::Watchdog;
 use std::cell::Cell;
 
 #[global_allocator]
@@ -25,7 +26,8 @@ impl Clock for FakeClock {
     }
 }
 
-/// Fails every third inference and every fifth step, in both ways; later, everything.
+/// Fails every third inference, every eleventh that is not urgent, and every fifth step, in both ways; later,
+/// everything.
 struct FakeWork<'a> {
     clock: &'a FakeClock,
     calls: Cell<u64>,
@@ -59,6 +61,14 @@ impl Work for FakeWork<'_> {
         }
     }
 
+    fn infer_bulk(&mut self, _: &[Request]) -> Result<usize, WorkError> {
+        let call = self.call(12 * MS);
+        match self.broken.get() || call.is_multiple_of(11) {
+            true => Err(WorkError::Failed { code: 3 }),
+            false => Ok(4),
+        }
+    }
+
     fn give_up(&mut self, _: &Request, _: GivenUp) {}
 }
 
@@ -70,12 +80,19 @@ fn turns_without_allocation(overload: Overload) {
             budget_ns: 100 * MS,
         }),
         train_ns: Some(16 * MS),
+        bulk: Some(Bulk {
+            batch: 4,
+            infer_ns: 12 * MS,
+        }),
         overload,
     };
     let (clock, broken) = (FakeClock::default(), Cell::new(false));
     let (telemetry, mut ring) = (Telemetry::default(), Ring::new());
     let (mut sender, receiver) = ring.split();
     let counts = receiver.counts();
+    let mut bulk_ring = Ring::new();
+    let (mut bulk_sender, bulk_receiver) = bulk_ring.split();
+    let watchdog = Watchdog::default();
     let work = FakeWork {
         clock: &clock,
         calls: Cell::new(0),
@@ -88,10 +105,13 @@ fn turns_without_allocation(overload: Overload) {
         &telemetry,
         assignment,
         MilliRps(40_000),
-    );
+    )
+    .with_bulk(bulk_receiver)
+    .with_watchdog(&watchdog);
     let before = allocation::count();
     let mut sent = 0_u64;
     let mut training_stopped = false;
+    let mut bulk_stopped = false;
     let mut gave_up = false;
     for turn in 0..20_000_u64 {
         // Quiet for a while, then far too many requests, then an engine that is broken for good.
@@ -107,10 +127,14 @@ fn turns_without_allocation(overload: Overload) {
             sent += 1;
             let _ = sender.send(request);
         }
+        if bulk_sender.has_room() {
+            let _ = bulk_sender.send(Request::default());
+        }
         broken.set(turn > 19_000);
         match looping.turn() {
             Ok(Turn::Worked) => {}
             Ok(Turn::TrainingStopped(_)) => training_stopped = true,
+            Ok(Turn::BulkStopped(_)) => bulk_stopped = true,
             Ok(Turn::Wait { until_ns }) => {
                 let soon_ns = clock.now_ns() + MS;
                 clock.0.set(until_ns.unwrap_or(soon_ns).max(soon_ns));
@@ -124,9 +148,10 @@ fn turns_without_allocation(overload: Overload) {
     let count = allocation::count().since(before);
     assert!(count.is_zero(), "{overload:?}: {count:?}");
     // Every path was taken.
-    assert!(gave_up && training_stopped, "{overload:?}");
+    assert!(gave_up && training_stopped && bulk_stopped, "{overload:?}");
     assert!(telemetry.failed.get() >= u64::from(FAILURES_MAX));
     assert!(telemetry.served.get() > 0 && telemetry.steps.get() > 0);
+    assert!(telemetry.bulk_served.get() > 0 && telemetry.bulk_failed.get() > 0);
     assert!(telemetry.steps_lost.get() > 0 && counts.rejected() > 0);
     assert_eq!(telemetry.dropped.get() > 0, overload == Overload::DropLate);
     // No request is lost unaccounted; the queue still holds the others.

@@ -25,6 +25,7 @@ fn assignment(budget_ms: u64, trains: bool) -> Assignment {
             budget_ns: budget_ms * MS,
         }),
         train_ns: trains.then_some(70 * MS),
+        bulk: None,
         overload: Overload::RejectNewest,
     }
 }

@@ -21,7 +21,8 @@ run: select the plan's best mode for the budgets, apply it, and work until stopp
   --power W              power budget in watts, 0.1 to 1000
   --latency-ms L         latency budget from arrival to answer, 0.1 to 600000; with --rate
   --rate R               requests per second, 0.001 to 1000000; with --latency-ms
-  --infer MODEL.onnx     inference model (needs --latency-ms, --rate and --data)
+  --infer MODEL.onnx     inference model (needs --latency-ms, --rate and --data); a second one is the plan's
+                         second inference workload: not urgent, its batches run in the gaps
   --train STEP.onnx      training step, its parameters beside it (needs --data)
   --data FILE            labelled samples to train on
   --held-out FILE        labelled samples to serve (default: the last fifth of --data, then not trained on)

@@ -3,7 +3,7 @@
 use super::*;
 use crate::schedule::Serving;
 use fulcrum_plan::problem::Demand;
-use fulcrum_plan::select::{Problem, select};
+use fulcrum_plan::select::select;
 use fulcrum_plan::table::{Cell, Provenance, Row, Workload};
 use fulcrum_plan::units::Khz;
 use std::cell::RefCell;
@@ -88,9 +88,14 @@ fn with_control(
         set: &set,
         refused_khz,
     };
-    let budget = (DEMAND.latency_us, Overload::RejectNewest);
-    let mut control = Control::new(guard, &plan, board, &readings, producer, budget);
-    let assignment = Assignment::of(&solution, budget.0, budget.1);
+    let duty = Duty {
+        problem: Problem::Inference(0),
+        bulk: false,
+        budget_us: DEMAND.latency_us,
+        overload: Overload::RejectNewest,
+    };
+    let mut control = Control::new(guard, &plan, board, &readings, producer, duty);
+    let assignment = duty.assignment(&plan, &solution);
     let schedule = Schedule::new(assignment, 0);
     check(&mut control, &schedule, &readings, &set, &mut consumer);
 }

@@ -17,6 +17,8 @@ pub(crate) struct Job<'a> {
     pub(crate) plan: &'a PlanTable,
     pub(crate) problem: Problem,
     pub(crate) solution: Solution,
+    /// Whether non-urgent inference runs beside training.
+    pub(crate) bulk: bool,
     pub(crate) store: Option<&'a Store>,
     pub(crate) report: &'a Report,
     pub(crate) telemetry: &'a Telemetry,

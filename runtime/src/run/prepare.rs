@@ -68,7 +68,10 @@ pub(crate) fn prepare<'a>(options: &Run, correct: &'a Counter) -> Result<Prepare
             .map_err(Failure::trouble)?;
         let models = load(options, &plan, &solution, &engine, correct)?;
         if problem != Problem::Training {
-            keep_batches(&mut plan, &models.inference);
+            keep_batches(&mut plan, 0, &models.inference);
+            if options.bulk.is_some() {
+                keep_batches(&mut plan, 1, &models.bulk);
+            }
             solution = choose(options, &plan, problem)?;
         }
         (Some((library, engine.provider())), Some(models))
@@ -175,7 +178,13 @@ fn problem(options: &Run, plan: &PlanTable) -> Result<Problem, Failure> {
     if serves && plan.infer.is_empty() {
         return Err(Failure::no("the plan has no inference workload"));
     }
+    if options.bulk.is_some() && plan.infer.len() < 2 {
+        return Err(Failure::no(
+            "a second --infer needs a plan with two inference workloads (`fulcrum plan --infer A --infer B`)",
+        ));
+    }
     match (serves, trains) {
+        (true, false) if options.bulk.is_some() => Ok(Problem::TwoInferences),
         (true, true) => Ok(Problem::TrainingInference(0)),
         (true, false) => Ok(Problem::Inference(0)),
         (false, true) => Ok(Problem::Training),
@@ -213,13 +222,13 @@ fn choose(options: &Run, plan: &PlanTable, problem: Problem) -> Result<Solution,
 }
 
 /// Drops the batch sizes that no session runs, and the modes that are then of no use.
-fn keep_batches(plan: &mut PlanTable, sessions: &[InferenceSession]) {
+fn keep_batches(plan: &mut PlanTable, workload: usize, sessions: &[InferenceSession]) {
     let runs = |batch: u16| {
         let mut sessions = sessions.iter();
         sessions.any(|session| session.batch() == u32::from(batch))
     };
     let dropped: Vec<usize> = plan
-        .slots_infer(0)
+        .slots_infer(workload)
         .filter(|(_, batch)| !runs(*batch))
         .map(|(slot, _)| slot)
         .collect();
@@ -230,7 +239,7 @@ fn keep_batches(plan: &mut PlanTable, sessions: &[InferenceSession]) {
             .map(|(_, cell)| *cell)
             .collect();
     }
-    if let Some(workload) = plan.infer.first_mut() {
+    if let Some(workload) = plan.infer.get_mut(workload) {
         workload.batches.retain(|batch| runs(*batch));
     }
     // Selection relies on rows that have a cell and are sorted by their smallest power.
@@ -320,8 +329,16 @@ fn load<'a>(
             0,
         )
     });
+    let bulk = bulk(options, plan, engine, parameters.as_ref())?;
+    for session in &bulk {
+        let path = options.held_out.as_deref().unwrap_or(data);
+        held_out
+            .expect_elements(session.sample_len(), path)
+            .map_err(Failure::trouble)?;
+    }
     Ok(Models {
         inference,
+        bulk,
         training,
         parameters,
         served,
@@ -426,6 +443,24 @@ fn validation(
     Validation::new(judges, labels, when, inference, served)
         .map(Some)
         .map_err(Failure::trouble)
+}
+
+/// Sessions of the model that is not urgent, by ascending batch.
+fn bulk(
+    options: &Run,
+    plan: &PlanTable,
+    engine: &Engine,
+    parameters: Option<&Parameters>,
+) -> Result<Vec<InferenceSession>, Failure> {
+    let Some(model) = &options.bulk else {
+        return Ok(Vec::new());
+    };
+    let batches = plan.slots_infer(1).map(|(_, batch)| batch);
+    let batches: Vec<u16> = batches
+        .filter(|batch| usize::from(*batch) <= CAPACITY)
+        .collect();
+    let (sessions, _) = sessions(options, engine, model, &batches, parameters)?;
+    Ok(sessions)
 }
 
 /// The batch sizes to load: the selected one first.

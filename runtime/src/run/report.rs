@@ -238,6 +238,8 @@ impl Report {
             .integer("failed", telemetry.failed.get())
             .integer("waiting", outcome.waiting)
             .integer("batches", telemetry.batches.get())
+            .integer("bulk_served", telemetry.bulk_served.get())
+            .integer("bulk_failed", telemetry.bulk_failed.get())
             .integer("switches", telemetry.switches.get())
             .object("latency_us", &latency)
             .optional_integer("latency_budget_us", self.budget_us.map(u64::from))
@@ -307,6 +309,15 @@ impl Report {
             let max_us = microseconds(telemetry.latency.max_ns());
             let budget_us = self.budget_us.unwrap_or(0);
             let _ = write!(text, " max {max_us:.0} us; budget {budget_us} us");
+        }
+        if telemetry.bulk_served.get() > 0 {
+            let _ = write!(
+                text,
+                "\nnot urgent {} requests in {} batches, {} failed",
+                telemetry.bulk_served.get(),
+                telemetry.bulk_batches.get(),
+                telemetry.bulk_failed.get()
+            );
         }
         if let Some(train_per_s) = summary.train_per_s() {
             let loss = |loss: Option<f32>| loss.map_or_else(|| "-".into(), |x| format!("{x:.4}"));

@@ -11,17 +11,18 @@ use fulcrum_runtime::allocation;
 use fulcrum_runtime::arrivals::Arrivals;
 use fulcrum_runtime::board::Jetson;
 use fulcrum_runtime::checkpoint::Keeping;
-use fulcrum_runtime::control::{Control, Events, Readings};
+use fulcrum_runtime::control::{Control, Duty, Events, Readings};
+use fulcrum_runtime::engine::TrainingSession;
 use fulcrum_runtime::feeder;
 use fulcrum_runtime::guard::Guard;
 use fulcrum_runtime::models::{Models, ServedModels};
 use fulcrum_runtime::notify::Notifier;
 use fulcrum_runtime::queue::{Ring, Sender};
 use fulcrum_runtime::realtime::{self, Rest};
-use fulcrum_runtime::schedule::Assignment;
 use fulcrum_runtime::serve::{Clock, Loop, Turn, Work};
 use fulcrum_runtime::socket::Server;
 use fulcrum_runtime::status::http::Listener;
+use fulcrum_runtime::watchdog::Watchdog;
 use nix::sys::resource::{UsageWho, getrusage};
 use std::io;
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -88,7 +89,11 @@ pub(crate) fn work<'a>(
     let mut ring = Ring::new();
     let (sender, receiver) = ring.split();
     let counts = receiver.counts();
+    let mut bulk_ring = Ring::new();
+    let (bulk_sender, bulk_receiver) = bulk_ring.split();
+    let watchdog = Watchdog::default();
     let places = models.held_out.count();
+    let cancel = models.training.as_ref().map(TrainingSession::cancel_handle);
     let mut exchange = models.exchange();
     let keeper = models.keeping.as_ref().map(Keeping::keeper);
     let keeper_served = models.keeping_served.as_ref().map(Keeping::keeper);
@@ -106,8 +111,13 @@ pub(crate) fn work<'a>(
         None => (Source::Samples(sender), &mut models),
     };
     let demand = demand(job.options);
-    let budget = (demand.latency_us, job.options.overload);
-    let assignment = Assignment::of(&job.solution, budget.0, budget.1);
+    let duty = Duty {
+        problem: job.problem,
+        bulk: job.bulk,
+        budget_us: demand.latency_us,
+        overload: job.options.overload,
+    };
+    let assignment = duty.assignment(job.plan, &job.solution);
     let readings = Readings::new(job.solution.row);
     let mut events = Events::default();
     let (say, mut listen) = events.split();
@@ -118,9 +128,11 @@ pub(crate) fn work<'a>(
         pin: job.pin,
         unpinned: &telemetry.unpinned,
     };
-    let mut control = Control::new(guard, job.plan, setter, &readings, say, budget);
+    let mut control = Control::new(guard, job.plan, setter, &readings, say, duty);
     let mut looping = Loop::new(&clock, work, receiver, telemetry, assignment, demand.rate)
-        .with_modes(&mut control);
+        .with_modes(&mut control)
+        .with_bulk(bulk_receiver)
+        .with_watchdog(&watchdog);
     let mut outcome = thread::scope(|scope| {
         let reporter = scope.spawn(|| report_until(job, counts, &mut listen, &done));
         if let Some(listener) = &doors.status {
@@ -144,6 +156,13 @@ pub(crate) fn work<'a>(
                     }
                 }
             });
+        }
+        if assignment.bulk.is_some() || job.bulk {
+            scope.spawn(|| feeder::refill(&clock, bulk_sender, places, &done));
+        }
+        if let Some(cancel) = cancel.filter(|_| assignment.serving.is_some()) {
+            let (watchdog, clock, done) = (&watchdog, &clock, &done);
+            scope.spawn(move || watchdog.run(clock, counts, || cancel.cancel(), done));
         }
         let rest = take_place(job);
         let mut outcome = turn_until(&mut looping, &clock, job, notifier, rest);
@@ -216,6 +235,7 @@ fn turn_until<W: Work>(
                 }
             }
             Ok(Turn::TrainingStopped(_)) => job.telemetry.training_stopped.add(1),
+            Ok(Turn::BulkStopped(_)) => job.telemetry.bulk_stopped.add(1),
             Ok(Turn::Wait { until_ns }) => {
                 let until_ns = until_ns.unwrap_or(u64::MAX).min(end_ns);
                 let wait_for = Duration::from_nanos(until_ns.saturating_sub(clock.now_ns()));

@@ -64,14 +64,18 @@ impl Estimate {
     }
 
     /// Works the tail out anew, with the pauses that show in other work and in late wake-ups.
-    pub(super) fn reckon(&mut self, other: &Self, waits: &Spread) {
+    pub(super) fn reckon(&mut self, [one, other]: [&Self; 2], waits: &Spread) {
         let slack_ns = if self.spread.samples() < SAMPLES_LEAST {
             self.mean_ns / TAIL_SHARE_UNKNOWN
         } else {
             self.mean_ns / TAIL_SHARE
         };
         let least_ns = self.mean_ns.saturating_add(slack_ns);
-        let elsewhere = [(&other.spread, other.mean_ns), (waits, 0)];
+        let elsewhere = [
+            (&one.spread, one.mean_ns),
+            (&other.spread, other.mean_ns),
+            (waits, 0),
+        ];
         let tail_ns = self.spread.tail_ns(self.mean_ns, &elsewhere);
         self.tail_ns = tail_ns.max(least_ns);
     }
@@ -105,7 +109,7 @@ mod tests {
     /// Nothing else runs.
     fn observe(estimate: &mut Estimate, now_ns: u64, took_ns: u64) {
         estimate.observe(now_ns, took_ns);
-        estimate.reckon(&Estimate::planned(1, 0), &NO_WAITS);
+        estimate.reckon([&Estimate::planned(1, 0); 2], &NO_WAITS);
     }
 
     #[test]
@@ -153,7 +157,7 @@ mod tests {
         observe(&mut estimate, 0, 900_000);
         let mut after = |now_ns| {
             estimate.age(now_ns);
-            estimate.reckon(&Estimate::planned(1, 0), &NO_WAITS);
+            estimate.reckon([&Estimate::planned(1, 0); 2], &NO_WAITS);
             estimate.tail_ns()
         };
         assert_eq!(after(500 * MS), 900_000);
@@ -189,7 +193,7 @@ mod tests {
                 now_ns += took_ns;
                 batch.observe(now_ns, took_ns);
             }
-            step.reckon(&batch, &NO_WAITS);
+            step.reckon([&batch, &Estimate::planned(1, 0)], &NO_WAITS);
         }
         step
     }
@@ -223,7 +227,7 @@ mod tests {
             step.observe(round * MS, MS / 5 + paused_ns(40));
             let late_ns = 60_000 + paused_ns(20);
             waits.observe(round * MS, late_ns, MS / 2 + late_ns);
-            step.reckon(&Estimate::planned(1, 0), &waits);
+            step.reckon([&Estimate::planned(1, 0); 2], &waits);
         }
         assert!(step.tail_ns() < MS / 4, "{}", step.tail_ns());
     }
@@ -236,7 +240,7 @@ mod tests {
             let at = |factor: u64| MS * 5 / 6 + round * factor % 1_009 * MS / 3_027;
             step.observe(round, at(401));
             batch.observe(round, at(577));
-            step.reckon(&batch, &NO_WAITS);
+            step.reckon([&batch, &Estimate::planned(1, 0)], &NO_WAITS);
         }
         assert!(step.tail_ns() > MS * 8 / 7, "{}", step.tail_ns());
     }

@@ -14,6 +14,7 @@ fn assignment() -> Assignment {
             budget_ns: 100 * MS,
         }),
         train_ns: Some(16 * MS),
+        bulk: None,
         overload: Overload::RejectNewest,
     }
 }
@@ -63,6 +64,7 @@ fn a_step_runs_up_to_the_last_instant_at_which_it_makes_nobody_late() {
 fn without_training_a_batch_waits_until_it_is_full_or_has_to_close() {
     let only = Assignment {
         train_ns: None,
+        bulk: None,
         ..assignment()
     };
     let inputs = waiting(3, 5 * MS);
@@ -84,6 +86,7 @@ fn without_training_a_batch_waits_until_it_is_full_or_has_to_close() {
 fn a_step_longer_than_the_budget_allows_is_never_started() {
     let long = Assignment {
         train_ns: Some(90 * MS),
+        bulk: None,
         ..assignment()
     };
     assert_eq!(
@@ -127,6 +130,7 @@ fn a_batch_closes_early_only_where_that_leaves_more_time_for_training() {
                     budget_ns: 100 * MS,
                 }),
                 train_ns: Some(train_ms * MS),
+                bulk: None,
                 overload: Overload::RejectNewest,
             },
             0,
@@ -239,6 +243,141 @@ fn the_queue_admits_what_can_be_served_within_the_budget() {
     assert_eq!(Schedule::new(slow, 0).admissible(), 4);
 }
 
+/// With non-urgent batches of 8 that take 20 ms.
+fn with_bulk(trains: bool) -> Assignment {
+    Assignment {
+        train_ns: trains.then_some(16 * MS),
+        bulk: Some(Bulk {
+            batch: 8,
+            infer_ns: 20 * MS,
+        }),
+        ..assignment()
+    }
+}
+
+fn bulk_waiting(pending: usize, oldest_ns: u64, inputs: Inputs) -> Inputs {
+    Inputs {
+        bulk_pending: pending,
+        bulk_oldest_ns: Some(oldest_ns),
+        ..inputs
+    }
+}
+
+#[test]
+fn non_urgent_batches_run_in_gaps_and_never_make_an_urgent_request_late() {
+    let gap = bulk_waiting(900, 0, Inputs::default());
+    assert_eq!(step(with_bulk(false), 0, &gap), Action::Bulk { count: 8 });
+    // Without training a batch that is not full has nothing to wait for.
+    let few = bulk_waiting(3, 0, Inputs::default());
+    assert_eq!(step(with_bulk(false), 0, &few), Action::Bulk { count: 3 });
+    let full = bulk_waiting(900, 0, waiting(4, 0));
+    assert_eq!(step(with_bulk(false), 0, &full), Action::Infer { count: 4 });
+    // 20 ms and 8 ms, an excess of 2.5 ms and the margin no longer fit.
+    let late_ns = 100 * MS - 28 * MS - 2_500_000 - 100 * MS / 64;
+    let one = bulk_waiting(900, 0, waiting(1, 0));
+    assert_eq!(
+        step(with_bulk(false), late_ns, &one),
+        Action::Bulk { count: 8 }
+    );
+    assert_eq!(
+        step(with_bulk(false), late_ns + 1, &one),
+        Action::Infer { count: 1 }
+    );
+}
+
+#[test]
+fn a_non_urgent_batch_waits_to_fill_while_training_has_the_gaps_but_not_for_ever() {
+    let few = bulk_waiting(3, 0, Inputs::default());
+    let before_ns = BULK_PATIENCE_NS - 1;
+    let mut schedule = Schedule::new(with_bulk(true), 0);
+    // Training is ahead, so it would be the others' turn.
+    schedule.observe_train(0, 16 * MS);
+    assert_eq!(schedule.step(before_ns, &few), Action::Train);
+    assert_eq!(
+        schedule.step(BULK_PATIENCE_NS, &few),
+        Action::Bulk { count: 3 }
+    );
+    // Where no step fits, the loop wakes up for it.
+    let long = Assignment {
+        train_ns: Some(90 * MS),
+        ..with_bulk(true)
+    };
+    assert_eq!(
+        step(long, 0, &few),
+        Action::Wait {
+            until_ns: Some(BULK_PATIENCE_NS)
+        }
+    );
+}
+
+#[test]
+fn training_and_non_urgent_inference_share_the_gaps_evenly_by_time() {
+    let mut schedule = Schedule::new(with_bulk(true), 0);
+    let inputs = bulk_waiting(900, 0, Inputs::default());
+    for _ in 0..1_000 {
+        match schedule.step(0, &inputs) {
+            Action::Train => schedule.observe_train(0, 16 * MS),
+            Action::Bulk { .. } => schedule.observe_bulk(0, 20 * MS, 8),
+            action => panic!("{action:?}"),
+        }
+    }
+    let busy = schedule.busy();
+    assert!(busy.train_ns.abs_diff(busy.bulk_ns) <= 20 * MS, "{busy:?}");
+    // An hour without non-urgent requests is not owed to them.
+    for _ in 0..100_000 {
+        schedule.observe_train(0, 16 * MS);
+    }
+    let turns = (0..1_000).take_while(|_| {
+        let bulk = matches!(schedule.step(0, &inputs), Action::Bulk { .. });
+        schedule.observe_bulk(0, 20 * MS, 8);
+        bulk
+    });
+    assert!(turns.count() <= 51);
+}
+
+#[test]
+fn a_step_that_does_not_fit_is_tried_while_nobody_waits_if_it_can_be_cancelled() {
+    let long = Assignment {
+        train_ns: Some(90 * MS),
+        ..assignment()
+    };
+    let mut schedule = Schedule::new(long, 0);
+    schedule.can_cancel();
+    assert_eq!(schedule.step(0, &Inputs::default()), Action::Train);
+    assert_ne!(schedule.step(0, &waiting(1, 0)), Action::Train);
+    // A batch after the cancellation is in time: half a step for the cancellation until that is measured.
+    let patience_ns = 100 * MS - 8 * MS - 100 * MS / 64 - 45 * MS;
+    assert_eq!(
+        schedule.due(&Inputs::default()),
+        Some(Due::AfterArrival(patience_ns))
+    );
+    assert_eq!(
+        schedule.due(&waiting(1, 7 * MS)),
+        Some(Due::At(7 * MS + patience_ns))
+    );
+    // Every loss doubles the time to the next try; a step that ends well resets it.
+    let retry_ns = |schedule: &Schedule| match schedule.step(0, &Inputs::default()) {
+        Action::Wait { until_ns } => until_ns.unwrap(),
+        action => panic!("{action:?}"),
+    };
+    schedule.observe_cancelled(0, 50 * MS, 3 * MS);
+    assert_eq!(retry_ns(&schedule), 180 * MS);
+    schedule.observe_cancelled(0, 50 * MS, 3 * MS);
+    assert_eq!(retry_ns(&schedule), 360 * MS);
+    for _ in 0..100 {
+        schedule.observe_cancelled(0, 50 * MS, 3 * MS);
+    }
+    assert_eq!(retry_ns(&schedule), RETRY_MAX_NS);
+    assert_eq!(
+        schedule.due(&Inputs::default()),
+        Some(Due::AfterArrival(patience_ns + 42 * MS))
+    );
+    assert_eq!(
+        schedule.step(RETRY_MAX_NS, &Inputs::default()),
+        Action::Train
+    );
+}
+
 #[test]
 fn every_action_can_be_carried_out_whatever_the_inputs() {
     let extremes = [0, 1, 8 * MS, 100 * MS, u64::MAX / 2, u64::MAX];
@@ -255,6 +394,7 @@ fn every_action_can_be_carried_out_whatever_the_inputs() {
                         Assignment {
                             serving,
                             train_ns,
+                            bulk: None,
                             overload: Overload::RejectNewest,
                         },
                         0,

@@ -65,6 +65,7 @@ const ASSIGNMENT: Assignment = Assignment {
         budget_ns: 100 * MS,
     }),
     train_ns: Some(16 * MS),
+    bulk: None,
     overload: Overload::RejectNewest,
 };
 

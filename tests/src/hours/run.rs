@@ -8,10 +8,10 @@ use super::{HOUR_NS, READING_NS};
 use fulcrum_plan::PlanTable;
 use fulcrum_plan::select::{Problem, Solution, select};
 use fulcrum_runtime::arrivals::Arrivals;
-use fulcrum_runtime::control::{Control, Events, Readings};
+use fulcrum_runtime::control::{Control, Duty, Events, Readings};
 use fulcrum_runtime::guard::Guard;
 use fulcrum_runtime::queue::{Request, Ring};
-use fulcrum_runtime::schedule::{Assignment, Overload};
+use fulcrum_runtime::schedule::Overload;
 use fulcrum_runtime::serve::{Clock, Loop, Turn};
 use fulcrum_runtime::telemetry::Telemetry;
 
@@ -126,9 +126,14 @@ fn live(
     let (mut sender, receiver) = ring.split();
     let counts = receiver.counts();
     let guard = Guard::new(PROBLEM, demand, solution, board.now_ns());
-    let budget = (demand.latency_us, Overload::RejectNewest);
-    let mut control = Control::new(guard, plan, board, &readings, say, budget);
-    let assignment = Assignment::of(&solution, budget.0, budget.1);
+    let duty = Duty {
+        problem: PROBLEM,
+        bulk: false,
+        budget_us: demand.latency_us,
+        overload: Overload::RejectNewest,
+    };
+    let mut control = Control::new(guard, plan, board, &readings, say, duty);
+    let assignment = duty.assignment(plan, &solution);
     let answered = || telemetry.served.get() + telemetry.dropped.get() + telemetry.failed.get();
     let before = answered();
     let mut looping = Loop::new(board, board, receiver, telemetry, assignment, demand.rate)

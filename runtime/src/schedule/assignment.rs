@@ -1,0 +1,90 @@
+//! What a mode is for.
+
+use fulcrum_plan::select::{Problem, Solution};
+use fulcrum_plan::units::MicroSec;
+
+/// What happens to requests when there are too many.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Overload {
+    /// Serve everything that was admitted, late if need be; the bounded queue rejects the newest.
+    #[default]
+    RejectNewest,
+    /// Drop a request once it cannot be answered in time any more.
+    DropLate,
+}
+
+/// What the present mode is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Assignment {
+    /// Inference, unless there is none.
+    pub serving: Option<Serving>,
+    /// Planned time of a training step; `None` if nothing is trained.
+    pub train_ns: Option<u64>,
+    /// Non-urgent inference; `None` if there is none.
+    pub bulk: Option<Bulk>,
+    /// What happens to requests when there are too many.
+    pub overload: Overload,
+}
+
+impl Assignment {
+    /// What a selected row of the plan is for, at a latency budget. What runs in the gaps is training, or for
+    /// [`Problem::TwoInferences`] the non-urgent inference.
+    #[must_use]
+    pub fn of(
+        problem: Problem,
+        solution: &Solution,
+        budget_us: MicroSec,
+        overload: Overload,
+    ) -> Self {
+        let background = solution.background;
+        let (trained, bulk) = match problem {
+            Problem::TwoInferences => (None, background),
+            _ => (background, None),
+        };
+        Self {
+            serving: solution.serving.map(|serving| Serving {
+                batch: serving.batch,
+                infer_ns: nanoseconds(serving.time_us),
+                budget_ns: nanoseconds(budget_us),
+            }),
+            train_ns: trained.map(|step| nanoseconds(step.time_us)),
+            bulk: bulk.map(|step| Bulk::new(step.batch, step.time_us)),
+            overload,
+        }
+    }
+}
+
+const fn nanoseconds(time_us: MicroSec) -> u64 {
+    (time_us.0 as u64).saturating_mul(1_000)
+}
+
+/// The non-urgent inference of an [`Assignment`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bulk {
+    /// Requests per full batch; not zero.
+    pub batch: u16,
+    /// Planned time of a batch.
+    pub infer_ns: u64,
+}
+
+impl Bulk {
+    /// Batches of a size that take this long.
+    #[must_use]
+    pub const fn new(batch: u16, time_us: MicroSec) -> Self {
+        Self {
+            batch,
+            infer_ns: nanoseconds(time_us),
+        }
+    }
+}
+
+/// The inference side of an [`Assignment`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Serving {
+    /// Requests per full batch; not zero.
+    pub batch: u16,
+    /// Planned time of an inference batch.
+    pub infer_ns: u64,
+    /// From arrival to answer.
+    pub budget_ns: u64,
+}
