@@ -207,8 +207,12 @@ impl Work for Models<'_> {
         let training = self.training.as_mut().ok_or(NO_SESSION)?;
         let parameters = self.parameters.as_mut().ok_or(NO_SESSION)?;
         let (x, y) = training.x_and_y_mut();
+        let place = self.batches.place();
         self.batches.fill(x, y);
-        let loss = training.step(parameters)?;
+        // A step that was cancelled learned nothing: its samples are the next one's, so that the run stays
+        // the one that a checkpoint tells of.
+        let stepped = training.step(parameters);
+        let loss = stepped.inspect_err(|_| self.batches.resume(place))?;
         self.steps += 1;
         Ok(loss)
     }
