@@ -47,7 +47,6 @@ mod assignment;
 mod estimate;
 mod spread;
 
-use crate::watchdog::Due;
 pub use assignment::{Assignment, Bulk, Overload, Serving};
 pub use estimate::Estimate;
 use fulcrum_plan::units::MilliRps;
@@ -78,6 +77,15 @@ pub struct Switch {
     pub cost_ns: u64,
     /// Whether a budget is violated until it is done.
     pub urgent: bool,
+}
+
+/// When a step has to have ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Due {
+    /// At this instant, for the sake of a request that waits.
+    At(u64),
+    /// So long after the arrival of the first request that comes while it runs.
+    AfterArrival(u64),
 }
 
 /// What the scheduler sees at one instant.

@@ -6,7 +6,7 @@
 //! well); the work is lost, so only a request that waits and could still be in time is worth it.
 
 use crate::queue::Counts;
-use crate::serve::Clock;
+use crate::schedule::Due;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -20,15 +20,6 @@ const LOOK_MAX_NS: u64 = 50_000_000;
 const IDLE: u64 = 0;
 /// A step is watched, and nothing waited when it began.
 const NOBODY_WAITS: u64 = u64::MAX;
-
-/// When a step has to have ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Due {
-    /// At this instant, for the sake of a request that waits.
-    At(u64),
-    /// So long after the arrival of the first request that comes while it runs.
-    AfterArrival(u64),
-}
 
 /// What the loop tells the watchdog.
 #[derive(Debug, Default)]
@@ -70,10 +61,10 @@ impl Watchdog {
         self.cancelled_ns.load(Ordering::Acquire)
     }
 
-    /// Looks until `done`, and calls `cancel` for a step that has to end now.
+    /// Looks until `done`, and calls `cancel` for a step that has to end now. `now_ns` is the loop's clock.
     pub fn run(
         &self,
-        clock: &impl Clock,
+        now_ns: impl Fn() -> u64,
         counts: Counts<'_>,
         cancel: impl Fn(),
         done: &AtomicBool,
@@ -83,7 +74,7 @@ impl Watchdog {
                 .every_ns
                 .load(Ordering::Relaxed)
                 .clamp(LOOK_MIN_NS, LOOK_MAX_NS);
-            let wait_ns = self.look(clock.now_ns(), counts, &cancel).min(every_ns);
+            let wait_ns = self.look(now_ns(), counts, &cancel).min(every_ns);
             thread::park_timeout(Duration::from_nanos(wait_ns));
         }
     }

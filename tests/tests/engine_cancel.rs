@@ -118,7 +118,7 @@ fn a_step_that_would_make_a_request_late_is_cancelled_and_the_request_is_answere
     .with_watchdog(&watchdog);
     let done = AtomicBool::new(false);
     thread::scope(|scope| {
-        scope.spawn(|| watchdog.run(&clock, counts, || cancel.cancel(), &done));
+        scope.spawn(|| watchdog.run(|| clock.now_ns(), counts, || cancel.cancel(), &done));
         scope.spawn(|| {
             while telemetry.served.get() == 0 {
                 // Nobody waits when the step begins; then one does.

@@ -1,6 +1,7 @@
 //! Samples that training never sees.
 
-use super::records::{DataError, Records};
+use super::error::DataError;
+use super::records::Records;
 use std::path::Path;
 
 /// One in so many samples of a file, the last ones, is held out where no second file is given.

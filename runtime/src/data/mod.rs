@@ -4,16 +4,20 @@
 //! - [`held_out`]: samples that training never sees;
 //! - [`order`]: the order of the samples, a new one each epoch, from a seed.
 
+mod error;
+mod format;
 pub mod held_out;
 mod mapping;
 pub mod order;
 pub mod records;
 
 use crate::engine::Targets;
+pub use error::{DataError, DataProblem};
+pub use format::LabelKind;
 pub use held_out::HeldOut;
 use order::Order;
 pub use order::Place;
-pub use records::{DataError, LabelKind, Records};
+pub use records::Records;
 
 /// Endless shuffled batches from a file of samples: every sample once per epoch.
 #[derive(Debug)]

@@ -1,18 +1,13 @@
 //! A file of samples. The format is documented in `docs/data-format.md`.
 
+use super::error::{DataError, DataProblem};
+use super::format::{CLASS, LabelKind, VALUES, VERSION};
 use super::mapping::Mapping;
 use fulcrum_plan::wire;
 use std::fs::File;
-use std::path::{Path, PathBuf};
-use std::{fmt, io};
+use std::path::Path;
 
 const MAGIC: [u8; 4] = *b"FREC";
-/// Newest version. Version 1 is version 2 with classes and no normalisation.
-const VERSION: u16 = 2;
-/// Label kind: a class as int64.
-const CLASS: u8 = 1;
-/// Label kind: float32 values.
-const VALUES: u8 = 2;
 /// Bytes before the normalisation.
 const FIXED_BYTES: usize = 20;
 const CLASS_BYTES: usize = 8;
@@ -48,15 +43,6 @@ impl std::ops::Deref for Bytes {
     }
 }
 
-/// What the label of every sample is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LabelKind {
-    /// A class below this number.
-    Class(u32),
-    /// So many values.
-    Values(u32),
-}
-
 /// What a header says.
 #[derive(Clone, Copy, Debug)]
 struct Layout {
@@ -76,140 +62,6 @@ impl Layout {
 
     fn stride(&self) -> usize {
         self.label_bytes() + 4 * self.elements + CRC_BYTES
-    }
-}
-
-/// Why a file of samples cannot be used.
-#[derive(Debug)]
-pub struct DataError {
-    /// The file.
-    pub path: PathBuf,
-    /// What is wrong.
-    pub problem: DataProblem,
-}
-
-/// What is wrong with a file of samples. Records are counted from 0.
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum DataProblem {
-    /// The file system refused.
-    Io(io::Error),
-    /// It does not begin with `FREC`.
-    Magic,
-    /// It is of a version this program does not know.
-    Version {
-        /// Its version.
-        found: u16,
-    },
-    /// Its header is cut off, damaged, or holds a value that is not allowed.
-    Header,
-    /// It ends before its last record does.
-    Short {
-        /// The first record that is not whole.
-        record: u32,
-        /// Number of records by the header.
-        count: u32,
-    },
-    /// Something follows the last record.
-    TrailingBytes {
-        /// How much.
-        bytes: u64,
-    },
-    /// A record's checksum is wrong.
-    Torn {
-        /// The first such record.
-        record: u32,
-    },
-    /// A label is not below the number of classes.
-    Label {
-        /// The first such record.
-        record: u32,
-        /// Its label.
-        found: i64,
-        /// Number of classes by the header.
-        classes: u32,
-    },
-    /// Labels of another kind or number than the training step's targets.
-    Targets {
-        /// What the step takes for a sample.
-        expected: LabelKind,
-        /// What the file has.
-        found: LabelKind,
-    },
-    /// Samples of another size than the model's.
-    Elements {
-        /// Elements per sample in the model.
-        expected: usize,
-        /// Elements per sample in the file.
-        found: usize,
-    },
-}
-
-impl fmt::Display for DataError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "data file {}: ", self.path.display())?;
-        match &self.problem {
-            DataProblem::Io(error) => error.fmt(f),
-            DataProblem::Magic => f.write_str("is not a file of samples (no magic `FREC`)"),
-            DataProblem::Version { found } => {
-                write!(
-                    f,
-                    "is of version {found}, this program reads versions 1 to {VERSION}"
-                )
-            }
-            DataProblem::Header => f.write_str("its header is damaged"),
-            DataProblem::Short { record, count } => {
-                write!(
-                    f,
-                    "record {record} of {count} is cut off: the file is too short"
-                )
-            }
-            DataProblem::TrailingBytes { bytes } => {
-                write!(f, "{bytes} bytes follow the last record")
-            }
-            DataProblem::Torn { record } => {
-                write!(f, "record {record} is damaged: its CRC-32 does not match")
-            }
-            DataProblem::Label {
-                record,
-                found,
-                classes,
-            } => write!(
-                f,
-                "record {record} has label {found}, allowed is 0 to {classes} exclusive"
-            ),
-            DataProblem::Targets { expected, found } => {
-                write!(
-                    f,
-                    "a sample has {found} as its label, the training step takes {expected}"
-                )
-            }
-            DataProblem::Elements { expected, found } => {
-                write!(
-                    f,
-                    "its samples have {found} elements, the model takes {expected}"
-                )
-            }
-        }
-    }
-}
-
-impl fmt::Display for LabelKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Class(_) => f.write_str("a class"),
-            Self::Values(1) => f.write_str("a value"),
-            Self::Values(values) => write!(f, "{values} values"),
-        }
-    }
-}
-
-impl std::error::Error for DataError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match &self.problem {
-            DataProblem::Io(error) => Some(error),
-            _ => None,
-        }
     }
 }
 

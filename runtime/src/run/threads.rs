@@ -162,7 +162,7 @@ pub(crate) fn work<'a>(
         }
         if let Some(cancel) = cancel.filter(|_| assignment.serving.is_some()) {
             let (watchdog, clock, done) = (&watchdog, &clock, &done);
-            scope.spawn(move || watchdog.run(clock, counts, || cancel.cancel(), done));
+            scope.spawn(move || watchdog.run(|| clock.now_ns(), counts, || cancel.cancel(), done));
         }
         let rest = take_place(job);
         let mut outcome = turn_until(&mut looping, &clock, job, notifier, rest);
