@@ -96,6 +96,7 @@ fn what_is_packaged_names_only_options_that_fulcrumd_has() {
     for file in ["fulcrumd.conf", "fulcrumd.service"] {
         let text = fs::read_to_string(packaging.join(file)).unwrap();
         let words = text.split(|c: char| c.is_whitespace() || "\"'`".contains(c));
+        let words = words.map(|word| word.trim_end_matches([',', ':']));
         for option in words.filter(|word| word.starts_with("--") && *word != "--help") {
             assert!(help.contains(option), "{file}: {option}");
             checked += 1;

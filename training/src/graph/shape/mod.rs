@@ -5,18 +5,19 @@
 
 pub(crate) mod elementwise;
 pub(crate) mod indexing;
+mod infer;
 pub(crate) mod layout;
 pub(crate) mod matrix;
 pub(crate) mod reduction;
 pub(crate) mod spatial;
 
 pub(crate) use indexing::shape_range;
+pub(crate) use infer::infer;
 pub(crate) use layout::slice_axes;
 
 use super::{Graph, TensorType, Value};
 use crate::error::OperatorError;
 use crate::onnx::{Attributes, Data, Element};
-use crate::operator::operator;
 
 /// One use of an operator whose outputs are to be typed.
 pub(crate) struct Call<'a> {
@@ -28,14 +29,6 @@ pub(crate) struct Call<'a> {
 }
 
 pub(crate) type Inferred = Result<Vec<TensorType>, OperatorError>;
-
-/// Types of the outputs of a call.
-///
-/// # Errors
-/// [`OperatorError`] if the operator has no rule, or its inputs do not fit it.
-pub(crate) fn infer(call: &Call<'_>) -> Inferred {
-    (operator(call.operator)?.infer)(call)
-}
 
 impl Call<'_> {
     pub(crate) fn error(&self, reason: impl Into<String>) -> OperatorError {
