@@ -1,7 +1,7 @@
 //! The workstation side of Fulcrum as a command line: thin. It parses, calls the planner and the plan
 //! crate, and prints.
 //!
-//! - [`array`]: NumPy's arrays;
+//! - [`mod@array`]: NumPy's arrays;
 //! - [`board_folder`]: a folder that looks like a board, for the demo and for tests;
 //! - [`cache`]: fulcrum's cache folder;
 //! - [`cli`]: the command line and its subcommands;

@@ -1,7 +1,7 @@
 //! Power rails: INA3221 (voltage and current per channel) and INA238 (power) (jetson.md 1.8).
 //!
 //! A full sample reads two registers per rail, about 0.55 ms each on an AGX Orin, and opens nothing. A chip
-//! that repeats itself is absent ([`super::stale`]).
+//! that repeats itself is absent (`board::stale`).
 
 use super::number;
 use super::reading::Reading;

@@ -4,11 +4,11 @@
 //! middle of their traffic) or by SIGKILL (mended by the next start, or by `fulcrumd restore`). The first
 //! life takes two fifths of the time, so that slow growth shows. During a life
 //!
-//! - two clients send at random times and account for every request ([`ledger`]);
+//! - two clients send at random times and account for every request (`ledger`);
 //! - others leave in the middle, flood without reading, send garbage, crowd the socket, or send a sample that
-//!   makes the engine fail ([`clients`]); one training step in a hundred fails, too;
-//! - sensor files vanish or tell of too much power, and a second actor rewrites the clocks ([`board`]);
-//! - memory, files and threads of the process are sampled ([`memory`]).
+//!   makes the engine fail (`clients`); one training step in a hundred fails, too;
+//! - sensor files vanish or tell of too much power, and a second actor rewrites the clocks (`board`);
+//! - memory, files and threads of the process are sampled (`memory`).
 //!
 //! What must hold is collected as *violations*: no growth, no missed restore, no request unaccounted for, by
 //! its client and by the server's own sum; no Rust allocation in the loop.

@@ -2,7 +2,7 @@
 //!
 //! - [`kernel`] is the behaviour, without I/O: `read(path)`, `write(path, text)`, virtual time;
 //! - [`VirtualControls`] puts it below board control in one process, with virtual waiting;
-//! - [`bench`] runs simulated workloads on it, in virtual time, for `fulcrumd`'s own profiling;
+//! - [`mod@bench`] runs simulated workloads on it, in virtual time, for `fulcrumd`'s own profiling;
 //! - `fuse` (feature of that name) mounts it, so that any program sees it as a `--sysfs-root`.
 //!
 //! What it imitates is written at each rule in [`kernel`], with its source. A rule that is harsher than

@@ -179,7 +179,7 @@ impl Sensors {
     }
 }
 
-/// A run for [`Sensors::set_load`].
+/// A run for `Sensors::set_load`.
 #[must_use]
 pub fn load(role: Role, workload: &str, batch: u16) -> Run {
     Run {
