@@ -30,7 +30,7 @@ pub struct Watchdog {
     /// Requests that had arrived when the step began.
     arrived: AtomicU64,
     every_ns: AtomicU64,
-    /// When the last step was cancelled.
+    /// When the present step was cancelled first; zero if it was not.
     cancelled_ns: AtomicU64,
 }
 
@@ -40,6 +40,7 @@ impl Watchdog {
     pub fn begin(&self, due: Due, arrived: u64, mean_ns: u64) {
         let every_ns = (mean_ns / LOOKS_PER_STEP).clamp(LOOK_MIN_NS, LOOK_MAX_NS);
         self.every_ns.store(every_ns, Ordering::Relaxed);
+        self.cancelled_ns.store(0, Ordering::Relaxed);
         let due_ns = match due {
             Due::At(at_ns) => at_ns.clamp(IDLE + 1, NOBODY_WAITS - 1),
             Due::AfterArrival(patience_ns) => {
@@ -56,7 +57,8 @@ impl Watchdog {
         self.due_ns.store(IDLE, Ordering::Release);
     }
 
-    /// When the last step was cancelled.
+    /// When the last step was cancelled first.
+    #[must_use]
     pub fn cancelled_ns(&self) -> u64 {
         self.cancelled_ns.load(Ordering::Acquire)
     }
@@ -96,13 +98,12 @@ impl Watchdog {
         if now_ns < due_ns {
             return due_ns - now_ns;
         }
-        let same = self
-            .due_ns
-            .compare_exchange(watched, IDLE, Ordering::AcqRel, Ordering::Relaxed);
-        if same.is_ok() {
+        // Until the step has ended, again at every look: between two runs of the engine there is nothing to cancel.
+        let first = self.cancelled_ns.load(Ordering::Relaxed) == 0;
+        if first {
             self.cancelled_ns.store(now_ns, Ordering::Release);
-            cancel();
         }
+        cancel();
         u64::MAX
     }
 }
@@ -122,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn a_step_is_cancelled_once_when_it_has_to_end_for_a_request_that_waits() {
+    fn a_step_is_cancelled_from_when_it_has_to_end_for_a_request_that_waits() {
         let (watchdog, mut ring, cancelled) = (Watchdog::default(), Ring::new(), Cell::new(0));
         let (_sender, receiver) = ring.split();
         let counts = receiver.counts();
@@ -131,10 +132,11 @@ mod tests {
         watchdog.begin(Due::At(100), 7, 80);
         assert_eq!((look(60), cancelled.get()), (40, 0));
         assert_eq!((look(100), cancelled.get()), (u64::MAX, 1));
-        assert_eq!((look(101), cancelled.get()), (u64::MAX, 1), "once");
+        assert_eq!((look(101), cancelled.get()), (u64::MAX, 2), "until it ends");
+        assert_eq!(watchdog.cancelled_ns(), 100);
         watchdog.begin(Due::At(300), 7, 80);
         watchdog.end();
-        assert_eq!((look(300), cancelled.get()), (u64::MAX, 1), "it ended");
+        assert_eq!((look(300), cancelled.get()), (u64::MAX, 2), "it ended");
     }
 
     #[test]
