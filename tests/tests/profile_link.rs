@@ -161,7 +161,8 @@ fn a_virtual_jetson_whose_link_is_cut_and_lost_gives_the_bytes_of_an_uncut_run()
 
     let log = folder.path().join("remote.log");
     let mut server = SshServer::start();
-    let remote = jetson(20, &log);
+    // Slow enough for both cuts to come before the end, on a busy machine too.
+    let remote = jetson(100, &log);
     let source = format!("exec:{} {} {remote}", server.ssh(), SshServer::HOST);
     let child = plan(&source, folder.path(), "x.plan").spawn().unwrap();
     wait_for_profiles(folder.path(), "x.plan", 5);
