@@ -24,6 +24,10 @@ fn repaired(bytes: &[u8]) -> Option<Vec<u8>> {
         .ok()?
         .checked_mul(4)?
         .checked_add(label_bytes)?;
+    if body == 0 {
+        // Records of nothing would never end; as a whole file they are refused.
+        return None;
+    }
     let mut file = with_checksum(header);
     while let Some((record, after)) = rest.split_at_checked(body) {
         file.extend(with_checksum(record));
