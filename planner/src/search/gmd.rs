@@ -18,7 +18,7 @@ use crate::surrogate::{Prediction, Surrogate};
 use fulcrum_plan::Cell;
 use fulcrum_plan::select::Problem;
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// Modes of the initial design.
 const INITIAL_MODES: usize = 4;
@@ -33,11 +33,11 @@ pub struct Memory(BTreeMap<Vec<Seen>, Arc<State>>);
 /// Mode, slot and cell of an observation.
 type Seen = (usize, usize, Option<Cell>);
 
-/// A surrogate, and its beliefs by mode, then slot.
+/// A surrogate, and its beliefs by mode, then slot, of the modes that were asked for.
 #[derive(Debug)]
 struct State {
     surrogate: Surrogate,
-    beliefs: Vec<Vec<Option<Prediction>>>,
+    beliefs: Vec<OnceLock<Vec<Option<Prediction>>>>,
 }
 
 impl Memory {
@@ -45,7 +45,6 @@ impl Memory {
         &mut self,
         evidence: &Evidence,
         pool: &Pool,
-        offer: &Offer,
         before: Option<&State>,
     ) -> Option<Arc<State>> {
         let observed = pool.order().iter();
@@ -60,9 +59,7 @@ impl Memory {
             &seen,
             before.map(|state| &state.surrogate),
         )?;
-        let believe = |(mode, clocks)| propose::beliefs(&surrogate, clocks, pool, mode, &[*offer]);
-        let candidates = &evidence.clocks[..pool.mode_count()];
-        let beliefs = candidates.iter().enumerate().map(believe).collect();
+        let beliefs = (0..pool.mode_count()).map(|_| OnceLock::new()).collect();
         let state = Arc::new(State { surrogate, beliefs });
         self.0.insert(key, Arc::clone(&state));
         Some(state)
@@ -151,12 +148,16 @@ fn at_offer(
     let mut agenda = Agenda::new(clocks.len());
     let mut state: Option<Arc<State>> = None;
     while *left > 0 {
-        state = memory.state(evidence, bench.pool(), offer, state.as_deref());
+        state = memory.state(evidence, bench.pool(), state.as_deref());
         let Some(state) = &state else {
             break;
         };
-        let believe = |mode: usize| state.beliefs[mode].clone();
-        let Some(next) = agenda.next(believe, bench.pool(), &[*offer], &grid) else {
+        let (pool, offers) = (bench.pool(), [*offer]);
+        let believe = |mode: usize| {
+            let fresh = || propose::beliefs(&state.surrogate, &clocks[mode], pool, mode, &offers);
+            state.beliefs[mode].get_or_init(fresh).clone()
+        };
+        let Some(next) = agenda.next(believe, pool, &offers, &grid) else {
             break;
         };
         if next.gain < GAIN_MIN {
