@@ -209,10 +209,14 @@ impl Work for Models<'_> {
         let (x, y) = training.x_and_y_mut();
         let place = self.batches.place();
         self.batches.fill(x, y);
-        // A step that was cancelled learned nothing: its samples are the next one's, so that the run stays
-        // the one that a checkpoint tells of.
         let stepped = training.step(parameters);
-        let loss = stepped.inspect_err(|_| self.batches.resume(place))?;
+        // A step that was cancelled learned nothing: its samples are the next one's, so that the run stays
+        // the one that a checkpoint tells of. Samples that the step fails on would make every next one fail.
+        let loss = stepped.inspect_err(|error| {
+            if matches!(error, RunError::Cancelled) {
+                self.batches.resume(place);
+            }
+        })?;
         self.steps += 1;
         Ok(loss)
     }
