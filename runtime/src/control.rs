@@ -3,23 +3,37 @@
 //! Reading sensors takes milliseconds (an INA3221 register 0.55 ms over I2C, jetson.md 1.8), so a thread of
 //! its own reads them into [`Readings`]; the loop only looks at numbers. Changing the mode is done by the
 //! loop itself, in a gap that is long enough: cores are never taken offline inside a latency window unless
-//! a budget has been violated for a whole control period.
+//! a budget is still violated at the next look.
 
 use crate::guard::{self, Change, Guard, Reading, Reason};
 use crate::schedule::{Assignment, Bulk, Busy, Overload, Schedule, Switch};
 use crate::serve::{Modes, Requests};
-use fulcrum_plan::PlanTable;
-use fulcrum_plan::PowerMode;
 use fulcrum_plan::select::{Problem, Solution};
 use fulcrum_plan::units::{MicroSec, MilliRps, MilliWatt};
+use fulcrum_plan::{Cell, PlanTable, PowerMode};
 use heapless::spsc::{Consumer, Producer, Queue};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+
+/// Bits of the number of readings: a day's, ten a second. Only differences count.
+const COUNT_BITS: u32 = 20;
+const COUNT_MASK: u64 = (1 << COUNT_BITS) - 1;
+
+/// All readings of power so far, or those between two looks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Drawn {
+    sum_mw: u64,
+    count: u64,
+}
 
 /// What the watcher reads and the loop looks at.
 #[derive(Debug, Default)]
 pub struct Readings {
     /// Board power in mW plus one; zero if absent.
     power: AtomicU64,
+    /// Sum of all readings of it in mW, and in the lowest [`COUNT_BITS`] their number, both without carry.
+    drawn: AtomicU64,
+    /// The changes of mode at the last reading.
+    seen: AtomicU64,
     over_current_events: AtomicU64,
     hot: AtomicBool,
     /// How often the board was found with other clocks than were set.
@@ -27,6 +41,37 @@ pub struct Readings {
     /// Row of the plan that is set; and how often that began or ended to change.
     row: AtomicUsize,
     changes: AtomicU64,
+}
+
+impl Drawn {
+    const fn unpack(packed: u64) -> Self {
+        Self {
+            sum_mw: packed >> COUNT_BITS,
+            count: packed & COUNT_MASK,
+        }
+    }
+
+    /// What was read since.
+    #[must_use]
+    pub const fn since(self, before: Self) -> Self {
+        Self {
+            sum_mw: self.sum_mw.wrapping_sub(before.sum_mw) & (u64::MAX >> COUNT_BITS),
+            count: self.count.wrapping_sub(before.count) & COUNT_MASK,
+        }
+    }
+
+    /// Number of readings.
+    #[must_use]
+    pub const fn count(self) -> u64 {
+        self.count
+    }
+
+    /// Their mean; `None` if there are none.
+    #[must_use]
+    pub fn mean(self) -> Option<MilliWatt> {
+        let mean_mw = self.sum_mw.checked_div(self.count)?;
+        Some(MilliWatt(u32::try_from(mean_mw).unwrap_or(u32::MAX)))
+    }
 }
 
 impl Readings {
@@ -43,6 +88,15 @@ impl Readings {
     pub fn set(&self, power_mw: Option<MilliWatt>, over_current_events: Option<u64>, hot: bool) {
         let power = power_mw.map_or(0, |power| u64::from(power.0).saturating_add(1));
         self.power.store(power, Ordering::Relaxed);
+        let changes = self.changes.load(Ordering::Acquire);
+        // A sensor averages over the time before: right after a change that was another row's.
+        let changed = self.seen.swap(changes, Ordering::Relaxed) != changes;
+        if let Some(power_mw) = power_mw.filter(|_| !changed) {
+            let Drawn { sum_mw, count } = Drawn::unpack(self.drawn.load(Ordering::Relaxed));
+            let sum_mw = sum_mw.wrapping_add(power_mw.0.into());
+            let packed = (sum_mw << COUNT_BITS) | (count.wrapping_add(1) & COUNT_MASK);
+            self.drawn.store(packed, Ordering::Release);
+        }
         if let Some(events) = over_current_events {
             self.over_current_events.store(events, Ordering::Relaxed);
         }
@@ -54,6 +108,12 @@ impl Readings {
     pub fn power_mw(&self) -> Option<MilliWatt> {
         let power_mw = self.power.load(Ordering::Relaxed).checked_sub(1)?;
         Some(MilliWatt(u32::try_from(power_mw).unwrap_or(u32::MAX)))
+    }
+
+    /// All readings of power so far, but those right after a change of mode.
+    #[must_use]
+    pub fn drawn(&self) -> Drawn {
+        Drawn::unpack(self.drawn.load(Ordering::Acquire))
     }
 
     /// The row that is set, with a ticket: it holds for what was read meanwhile if
@@ -161,6 +221,15 @@ impl Duty {
     }
 }
 
+/// What work draws by the plan.
+#[derive(Clone, Copy, Debug)]
+struct Planned {
+    /// Averaged over its time.
+    mean_mw: MilliWatt,
+    peak_mw: MilliWatt,
+    busy_ns: u64,
+}
+
 /// What is wanted of the board.
 #[derive(Clone, Copy, Debug)]
 struct Wanted {
@@ -181,6 +250,7 @@ pub struct Control<'a, B> {
     over_current_seen: Option<u64>,
     drifts_seen: u64,
     busy_seen: Busy,
+    drawn_seen: Drawn,
 }
 
 impl<'a, B: SetMode> Control<'a, B> {
@@ -204,6 +274,7 @@ impl<'a, B: SetMode> Control<'a, B> {
             over_current_seen: None,
             drifts_seen: 0,
             busy_seen: Busy::default(),
+            drawn_seen: readings.drawn(),
         }
     }
 
@@ -226,9 +297,15 @@ impl<'a, B: SetMode> Control<'a, B> {
         let serving = schedule.assignment().serving;
         let planned_ns = serving.map_or(0, |serving| serving.infer_ns);
         let measured = schedule.infer().is_measured();
+        let drawn = self.readings.drawn();
+        let read = drawn.since(core::mem::replace(&mut self.drawn_seen, drawn));
+        let planned = self.planned(schedule);
         Reading {
-            power_mw: self.readings.power_mw(),
-            planned_mw: self.planned_mw(schedule),
+            power_mw: read.mean(),
+            readings: read.count(),
+            planned_mw: planned.map(|planned| planned.mean_mw),
+            peak_mw: planned.map(|planned| planned.peak_mw),
+            busy_ns: planned.map_or(0, |planned| planned.busy_ns),
             over_current,
             hot: self.readings.hot.load(Ordering::Relaxed),
             arrived: requests.arrived,
@@ -242,40 +319,50 @@ impl<'a, B: SetMode> Control<'a, B> {
         }
     }
 
-    /// What the work since the last look draws by the plan, averaged over its time.
-    fn planned_mw(&mut self, schedule: &Schedule) -> Option<MilliWatt> {
+    /// The work since the last look. Of smaller batches than the assignment's, the one that draws the most.
+    fn planned(&mut self, schedule: &Schedule) -> Option<Planned> {
         let busy = schedule.busy();
         let before = core::mem::replace(&mut self.busy_seen, busy);
         let row = self.plan.rows.get(self.guard.current().row)?;
-        let infer = |workload: usize, batch: Option<u16>| {
-            let mut slots = self.plan.slots_infer(workload);
-            let (slot, _) = slots.find(|(_, other)| Some(*other) == batch)?;
-            row.cell(slot)
-        };
         let Assignment { serving, bulk, .. } = schedule.assignment();
-        let train = self.plan.slot_train().and_then(|slot| row.cell(slot));
-        let (mut energy, mut time_ns) = (0_u128, 0_u64);
-        for (cell, ns, seen_ns) in [
-            (
-                infer(0, serving.map(|serving| serving.batch)),
-                busy.infer_ns,
-                before.infer_ns,
-            ),
+        let power_mw = |cell: Option<&Cell>| cell.map_or(0, |cell| cell.power_mw.0);
+        let infer = |workload: usize, batch: u16| {
+            let mut slots = self.plan.slots_infer(workload);
+            slots.find_map(|(slot, other)| (other == batch).then(|| power_mw(row.cell(slot))))
+        };
+        let full = serving.map_or(0, |serving| serving.batch);
+        let smaller = self
+            .plan
+            .slots_infer(0)
+            .filter(|(_, batch)| *batch < full)
+            .map(|(slot, _)| power_mw(row.cell(slot)));
+        let train = self.plan.slot_train().map(|slot| power_mw(row.cell(slot)));
+        let (mut energy, mut busy_ns, mut peak_mw) = (0_u128, 0_u64, 0);
+        for (power_mw, ns, seen_ns) in [
+            (infer(0, full), busy.infer_ns, before.infer_ns),
+            (smaller.max(), busy.partial_ns, before.partial_ns),
             (train, busy.train_ns, before.train_ns),
             (
-                infer(1, bulk.map(|bulk| bulk.batch)),
+                bulk.and_then(|bulk| infer(1, bulk.batch)),
                 busy.bulk_ns,
                 before.bulk_ns,
             ),
         ] {
             // A new schedule counts from zero.
             let spent_ns = ns.checked_sub(seen_ns).unwrap_or(ns);
-            let power_mw = cell.map_or(0, |cell| cell.power_mw.0);
+            let power_mw = power_mw.unwrap_or(0);
             energy = energy.saturating_add(u128::from(spent_ns).saturating_mul(power_mw.into()));
-            time_ns = time_ns.saturating_add(spent_ns);
+            busy_ns = busy_ns.saturating_add(spent_ns);
+            if spent_ns > 0 {
+                peak_mw = power_mw.max(peak_mw);
+            }
         }
-        let average = energy.checked_div(time_ns.into())?;
-        u32::try_from(average).ok().map(MilliWatt)
+        let mean = energy.checked_div(busy_ns.into())?;
+        Some(Planned {
+            mean_mw: MilliWatt(u32::try_from(mean).ok()?),
+            peak_mw: MilliWatt(peak_mw),
+            busy_ns,
+        })
     }
 
     fn want(&mut self, now_ns: u64, change: Change) {
@@ -291,25 +378,19 @@ impl<'a, B: SetMode> Control<'a, B> {
         });
     }
 
-    /// A change that waits for a gap for a whole period while a budget is violated waits no longer.
+    /// A change that still waits for a gap at the next look, while a budget is violated, waits no longer.
     fn press(&mut self, now_ns: u64) {
         if let Some(wanted) = &mut self.wanted {
             let waited_ns = now_ns.saturating_sub(wanted.since_ns);
-            wanted.urgent |= wanted.change.reason.is_urgent() && waited_ns >= guard::PERIOD_NS;
+            wanted.urgent |= wanted.change.reason.is_urgent() && waited_ns >= guard::LOOK_NS;
         }
     }
 }
 
 impl<B: SetMode> Modes for Control<'_, B> {
     fn look(&mut self, now_ns: u64, schedule: &Schedule, requests: Requests) {
-        if !self.guard.is_due(now_ns) {
-            return;
-        }
-        let reading = self.read(schedule, requests);
         let drifts = self.readings.drifts.load(Ordering::Relaxed);
-        if let Some(change) = self.guard.step(now_ns, self.plan, &reading) {
-            self.want(now_ns, change);
-        } else if drifts > self.drifts_seen && self.wanted.is_none() {
+        if drifts > self.drifts_seen && self.wanted.is_none() {
             let solution = *self.guard.current();
             self.want(
                 now_ns,
@@ -320,6 +401,13 @@ impl<B: SetMode> Modes for Control<'_, B> {
             );
         }
         self.drifts_seen = drifts;
+        if !self.guard.is_due(now_ns) {
+            return;
+        }
+        let reading = self.read(schedule, requests);
+        if let Some(change) = self.guard.step(now_ns, self.plan, &reading) {
+            self.want(now_ns, change);
+        }
         self.press(now_ns);
     }
 
@@ -351,11 +439,14 @@ impl<B: SetMode> Modes for Control<'_, B> {
                 return None;
             }
         }
+        self.drawn_seen = self.readings.drawn();
         if reason == Reason::Drift {
+            self.guard.mended();
             self.say(Event::Mended);
             return None;
         }
         self.guard.done(now_ns, solution);
+        self.busy_seen = Busy::default();
         self.say(Event::Changed {
             reason,
             mode: solution.mode,

@@ -1,16 +1,21 @@
 //! The guard: keeps power, latency and arrivals within what the present mode was chosen for.
 //!
-//! Once per control period ([`PERIOD_NS`]) it looks at what was measured and may ask for another row of the
-//! plan. It reads no clock, does no I/O, does not allocate and does not panic; the loop carries a change
+//! Four times per control period ([`PERIOD_NS`]) it looks at power and heat, once at requests, and may ask for
+//! another row of the plan. It reads no clock, does no I/O, does not allocate and does not panic; the loop carries a change
 //! out when [`crate::schedule`] says so.
 //!
 //! - **Power above the budget, over-current, heat**: the power that selection may use (the *cap*) goes down
 //!   at once: by what was measured too much, and to what fits a board that draws as many times the plan's power
 //!   as was measured. If no row fits any more, training stops first; then the row of the least power is taken.
-//!   After [`CALM_PERIODS`] quiet periods the cap climbs back by half of the way; every relapse after a climb
-//!   doubles the wait. A single reading that no row of the plan could ever draw is not believed.
+//!   After [`CALM_NS`] in peace, or a third of it while requests are missed, the cap climbs back by half of the way.
+//!   A relapse goes back to where there was peace, and doubles the wait. While the work of a busy board shows how much
+//!   hungrier than the plan it is, the cap follows that instead. Twice the plan's power of the work that was done
+//!   is not believed at first. Sensors are noisy: where that plan's power explains what was measured, only an excess
+//!   that lasts counts. Over-current and heat have a period to go away before they
+//!   count again.
 //! - **Requests late or rejected** ([`MISSED_PER_MILLE`] in a period): the rate of that period counts at once;
-//!   where it does not explain the misses, the board is taken for a tenth slower until it is quiet again.
+//!   where neither it nor a row that is too slow for it explains the misses, the board is taken for a tenth slower
+//!   until it is quiet again.
 //! - **A slower board than the plan says**: a board slower by a factor `f` is the plan's board with time
 //!   running `f` times as fast. So the plan is asked for the rate `a * f` and the budget `L / f`; by the
 //!   formulas of [`fulcrum_plan::problem`] that is exact for sustaining, latency and `k`. A faster board than
@@ -21,7 +26,8 @@
 //! What no budget demands is done only if it is worth its cost: if the row in use does not answer the demand any
 //! more, or if within [`DWELL_NS`] the other one trains more than is lost while the mode changes.
 //!
-//! A sensor that says nothing ([`Reading::power_mw`] is `None`) is no reason to act and none to climb.
+//! A sensor that says nothing ([`Reading::power_mw`] is `None`) is no reason to act, and none to climb back after
+//! power was above the budget.
 #![deny(
     clippy::indexing_slicing,
     clippy::arithmetic_side_effects,
@@ -36,29 +42,25 @@
     allow(clippy::arithmetic_side_effects, reason = "tests may compute freely")
 )]
 
+mod cap;
+mod meter;
 mod rate;
 
+pub use cap::CALM_NS;
+use cap::Cap;
 use fulcrum_plan::problem::{self, Demand, Throughput};
 use fulcrum_plan::select::{Background, Problem, Serving, Solution, select};
 use fulcrum_plan::units::{MicroSec, MilliRps, MilliWatt};
-use fulcrum_plan::{PlanTable, PowerMode};
+use fulcrum_plan::{Cell, PlanTable, PowerMode};
+use meter::Meter;
 use rate::RateEstimate;
 
-/// Time between two looks.
+/// Control period: what is wrong is put right within one.
 pub const PERIOD_NS: u64 = 1_000_000_000;
-/// Quiet periods before the cap climbs. A guess: a board's case takes about half a minute to cool.
-pub const CALM_PERIODS: u32 = 30;
-/// Longest wait before a climb, after many relapses.
-const CALM_PERIODS_MAX: u32 = 960;
+/// Time between two looks.
+pub const LOOK_NS: u64 = PERIOD_NS / 4;
 /// Least time between two changes that no budget demands.
 pub const DWELL_NS: u64 = 10_000_000_000;
-/// Measured power counts as above the budget beyond this many thousandths of it: an INA3221 is accurate
-/// to about 1 % (its data sheet's gain error and the shunt's tolerance).
-const POWER_TOLERANCE_PER_MILLE: u64 = 10;
-/// Least step of the cap.
-const CAP_STEP_MW: u32 = 250;
-/// The cap after over-current or heat, where no measured excess says how far to go: nine tenths.
-const CAP_CUT_PER_MILLE: u64 = 900;
 /// More requests than these thousandths missed in a period are no chance.
 pub const MISSED_PER_MILLE: u64 = 10;
 /// The least number of them.
@@ -75,10 +77,16 @@ const SLOWER_PER_MILLE: u64 = 1_050;
 /// What was measured since the last look.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Reading {
-    /// Board power; `None` if it cannot be read.
+    /// Board power, averaged over the readings since the last look; `None` if it cannot be read.
     pub power_mw: Option<MilliWatt>,
+    /// How many readings that were.
+    pub readings: u64,
     /// What the work since the last look draws by the plan, averaged over its time.
     pub planned_mw: Option<MilliWatt>,
+    /// The most that any of it draws.
+    pub peak_mw: Option<MilliWatt>,
+    /// How long that work took.
+    pub busy_ns: u64,
     /// Whether over-current events were counted.
     pub over_current: bool,
     /// Whether a thermal zone is close to throttling.
@@ -128,12 +136,12 @@ impl core::fmt::Display for Reason {
 }
 
 impl Reason {
-    /// Whether a budget is violated until the change is done.
+    /// Whether a budget is violated until the change is done, or may be: nobody knows what unknown clocks draw.
     #[must_use]
     pub const fn is_urgent(self) -> bool {
         matches!(
             self,
-            Self::Power | Self::OverCurrent | Self::Heat | Self::Latency
+            Self::Power | Self::OverCurrent | Self::Heat | Self::Latency | Self::Drift
         )
     }
 }
@@ -153,16 +161,8 @@ pub struct Guard {
     problem: Problem,
     asked: Demand,
     current: Solution,
-    cap_mw: MilliWatt,
-    /// Quiet periods since the cap last moved, and how many it takes to climb.
-    calm: u32,
-    calm_needed: u32,
-    /// Whether the cap's last move was upwards.
-    climbed: bool,
-    /// Power of the row in which a budget was violated last.
-    wrong_mw: MilliWatt,
-    /// Whether the last reading of power was beyond what the plan's rows can draw.
-    implausible: bool,
+    cap: Cap,
+    meter: Meter,
     pace_per_mille: u64,
     strained_until_ns: u64,
     missed: u64,
@@ -170,6 +170,8 @@ pub struct Guard {
     rate: RateEstimate,
     changed_ns: u64,
     looked_ns: u64,
+    /// The same for requests.
+    counted_ns: u64,
 }
 
 impl Guard {
@@ -180,12 +182,8 @@ impl Guard {
             problem,
             asked,
             current,
-            cap_mw: asked.power_mw,
-            calm: 0,
-            calm_needed: CALM_PERIODS,
-            climbed: false,
-            wrong_mw: MilliWatt(0),
-            implausible: false,
+            cap: Cap::new(asked.power_mw),
+            meter: Meter::new(),
             pace_per_mille: 1_000,
             strained_until_ns: 0,
             missed: 0,
@@ -193,6 +191,7 @@ impl Guard {
             rate: RateEstimate::new(asked.rate),
             changed_ns: now_ns,
             looked_ns: now_ns,
+            counted_ns: now_ns,
         }
     }
 
@@ -208,10 +207,10 @@ impl Guard {
         self.rate.assumed()
     }
 
-    /// Whether a control period is over.
+    /// Whether it is time to look again.
     #[must_use]
     pub const fn is_due(&self, now_ns: u64) -> bool {
-        now_ns.saturating_sub(self.looked_ns) >= PERIOD_NS
+        now_ns.saturating_sub(self.looked_ns) >= LOOK_NS
     }
 
     /// Looks at what was measured, and asks for a change if one is needed.
@@ -219,10 +218,20 @@ impl Guard {
     pub fn step(&mut self, now_ns: u64, plan: &PlanTable, reading: &Reading) -> Option<Change> {
         let elapsed_ns = now_ns.saturating_sub(self.looked_ns);
         self.looked_ns = now_ns;
-        self.rate.observe(reading.arrived, elapsed_ns);
-        let power = self.plausible(plan, reading);
-        let reason = self.power(power, reading);
-        let reason = reason.or_else(|| self.demand(now_ns, reading))?;
+        let power_mw = self.meter.observe(plan, reading, elapsed_ns);
+        let times_ns = (now_ns, elapsed_ns);
+        let row_mw = self.current.power_mw;
+        let meter = &mut self.meter;
+        let reason = self.cap.observe(times_ns, row_mw, power_mw, reading, meter);
+        let counted_ns = now_ns.saturating_sub(self.counted_ns);
+        let requests = if counted_ns >= PERIOD_NS {
+            self.counted_ns = now_ns;
+            self.rate.observe(reading.arrived, counted_ns);
+            self.demand(now_ns, plan, reading)
+        } else {
+            None
+        };
+        let reason = reason.or(requests)?;
         let solution = self.choose(plan, reason)?;
         let same = solution.row == self.current.row
             && solution.serving.map(|serving| serving.batch)
@@ -246,94 +255,16 @@ impl Guard {
     pub const fn done(&mut self, now_ns: u64, solution: Solution) {
         self.current = solution;
         self.changed_ns = now_ns;
+        self.mended();
     }
 
-    /// The power that was read, unless that is the first time that it is more than twice what any row draws.
-    fn plausible(&mut self, plan: &PlanTable, reading: &Reading) -> Option<MilliWatt> {
-        let power_mw = reading.power_mw?;
-        let cells = plan.rows.iter().flat_map(|row| row.cells.iter().flatten());
-        let most_mw = cells.map(|cell| cell.power_mw.0).max().unwrap_or(u32::MAX);
-        let implausible = power_mw.0 > most_mw.saturating_mul(2);
-        let before = core::mem::replace(&mut self.implausible, implausible);
-        (!implausible || before).then_some(power_mw)
-    }
-
-    /// The cap after this reading, and whether it changed.
-    fn power(&mut self, power_mw: Option<MilliWatt>, reading: &Reading) -> Option<Reason> {
-        let budget_mw = u64::from(self.asked.power_mw.0);
-        let tolerated_mw = budget_mw
-            .saturating_mul(POWER_TOLERANCE_PER_MILLE)
-            .div_ceil(1_000)
-            .saturating_add(budget_mw);
-        let excessive_mw = power_mw
-            .map(|power| u64::from(power.0))
-            .filter(|power_mw| *power_mw > tolerated_mw);
-        let row_mw = u64::from(self.current.power_mw.0).min(u64::from(self.cap_mw.0));
-        let (target_mw, reason) = if let Some(drawn_mw) = excessive_mw {
-            let excess_mw = drawn_mw.saturating_sub(budget_mw);
-            // What fits if every row draws as many times the plan's power as was measured.
-            let fitting_mw = reading.planned_mw.and_then(|planned| {
-                let scaled = u64::from(planned.0).saturating_mul(budget_mw);
-                scaled.checked_div(drawn_mw)
-            });
-            let target_mw = row_mw.saturating_sub(excess_mw);
-            (
-                target_mw.min(fitting_mw.unwrap_or(target_mw)),
-                Reason::Power,
-            )
-        } else if reading.over_current {
-            (
-                row_mw.saturating_mul(CAP_CUT_PER_MILLE) / 1_000,
-                Reason::OverCurrent,
-            )
-        } else if reading.hot {
-            (
-                row_mw.saturating_mul(CAP_CUT_PER_MILLE) / 1_000,
-                Reason::Heat,
-            )
-        } else {
-            return self.climb(power_mw);
-        };
-        let target = u32::try_from(target_mw).unwrap_or(u32::MAX);
-        self.wrong_mw = MilliWatt(u32::try_from(row_mw).unwrap_or(u32::MAX));
-        let least = self.wrong_mw.0.saturating_sub(CAP_STEP_MW);
-        self.cap_mw = MilliWatt(target.min(least));
-        if self.climbed {
-            // Soon after a climb: that was too far.
-            let soon = self.calm < self.calm_needed;
-            self.calm_needed = match soon {
-                true => self.calm_needed.saturating_mul(2).min(CALM_PERIODS_MAX),
-                false => CALM_PERIODS,
-            };
-        }
-        self.climbed = false;
-        self.calm = 0;
-        Some(reason)
-    }
-
-    /// A quiet period: after enough of them the cap goes half of the way back.
-    fn climb(&mut self, power_mw: Option<MilliWatt>) -> Option<Reason> {
-        power_mw?;
-        self.calm = self.calm.saturating_add(1);
-        let missing_mw = self.asked.power_mw.0.saturating_sub(self.cap_mw.0);
-        let step_mw = missing_mw.div_ceil(2).max(CAP_STEP_MW).min(missing_mw);
-        let target_mw = MilliWatt(self.cap_mw.0.saturating_add(step_mw));
-        // Only what went wrong before takes longer.
-        let needed = match target_mw < self.wrong_mw {
-            true => CALM_PERIODS,
-            false => self.calm_needed,
-        };
-        if missing_mw == 0 || self.calm < needed {
-            return None;
-        }
-        self.calm = 0;
-        self.climbed = true;
-        self.cap_mw = target_mw;
-        Some(Reason::Calm)
+    /// The clocks of the row in use were set again.
+    pub const fn mended(&mut self) {
+        self.meter.reset();
     }
 
     /// Whether requests are missed, or pace or arrivals differ from what the row was chosen for.
-    fn demand(&mut self, now_ns: u64, reading: &Reading) -> Option<Reason> {
+    fn demand(&mut self, now_ns: u64, plan: &PlanTable, reading: &Reading) -> Option<Reason> {
         let missed = reading.missed.saturating_sub(self.missed);
         let arrived = reading.arrived.saturating_sub(self.arrived);
         (self.missed, self.arrived) = (reading.missed, reading.arrived);
@@ -342,28 +273,29 @@ impl Guard {
         if !late && now_ns.saturating_sub(self.changed_ns) < DWELL_NS {
             return None;
         }
+        let serves = self.serves(plan);
+        self.cap.starve(late);
         let strained = now_ns < self.strained_until_ns;
-        if let Some(measured) = reading.slowdown_per_mille {
-            let pace = if measured > SLOWER_PER_MILLE {
-                measured
-            } else {
-                1_000
-            };
-            // A tenth up or down: less is noise.
-            let differs = pace.abs_diff(self.pace_per_mille) > self.pace_per_mille / 10;
-            if differs && (pace > self.pace_per_mille || !strained) {
-                self.pace_per_mille = pace;
-                return Some(if late { Reason::Latency } else { Reason::Pace });
-            }
+        // What nobody has measured is as planned.
+        let measured = reading.slowdown_per_mille.unwrap_or(1_000);
+        let pace = if measured > SLOWER_PER_MILLE {
+            measured
+        } else {
+            1_000
+        };
+        // A tenth up or down: less is noise.
+        let differs = pace.abs_diff(self.pace_per_mille) >= self.pace_per_mille / 11;
+        if differs && (pace > self.pace_per_mille || !strained) {
+            self.pace_per_mille = pace;
+            return Some(if late { Reason::Latency } else { Reason::Pace });
         }
         if !late {
             return self.rate.adopt().then_some(Reason::Arrivals);
         }
-        if !self.rate.jump() {
+        if !self.rate.jump() && serves {
             let strained_pace = self.pace_per_mille.saturating_add(self.pace_per_mille / 10);
             self.pace_per_mille = strained_pace.min(STRAINED_PACE_MAX.max(self.pace_per_mille));
-            let calm_ns = PERIOD_NS.saturating_mul(CALM_PERIODS.into());
-            self.strained_until_ns = now_ns.saturating_add(calm_ns);
+            self.strained_until_ns = now_ns.saturating_add(CALM_NS);
         }
         Some(Reason::Latency)
     }
@@ -375,7 +307,7 @@ impl Guard {
             u32::try_from(scaled.checked_div(denominator)?).ok()
         };
         Some(Demand {
-            power_mw: self.cap_mw,
+            power_mw: self.cap.power_mw(),
             latency_us: MicroSec(scaled(self.asked.latency_us.0, 1_000, self.pace_per_mille)?),
             rate: MilliRps(scaled(self.rate.assumed().0, self.pace_per_mille, 1_000)?),
         })
@@ -390,24 +322,66 @@ impl Guard {
         }
     }
 
-    /// The best row for what is demanded; the safest one if none fits.
+    /// Whether the row in use answers all requests that are assumed, by the plan.
+    fn serves(&self, plan: &PlanTable) -> bool {
+        let Some((demand, serving)) = self.demanded().zip(self.current.serving) else {
+            return true;
+        };
+        let cell = self
+            .workload()
+            .and_then(|workload| infer_cell(plan, self.current.row, workload, serving.batch));
+        cell.is_some_and(|cell| {
+            cell.power_mw <= demand.power_mw
+                && problem::sustains(serving.batch, demand.rate, cell.time_us)
+                && problem::meets_latency(
+                    serving.batch,
+                    demand.rate,
+                    cell.time_us,
+                    demand.latency_us,
+                )
+        })
+    }
+
+    /// The best row for what is demanded. If none does all of it, one that answers the requests; else one that
+    /// answers the most of them; and if none is within the cap, the one of the least power.
     fn choose(&self, plan: &PlanTable, reason: Reason) -> Option<Solution> {
         let demand = self.demanded()?;
         if let Some(solution) = select(plan, self.problem, &demand) {
             return Some(solution);
         }
-        if reason == Reason::Latency {
-            return self.fastest_inference(plan, self.workload()?);
-        }
-        if self.cap_mw >= self.asked.power_mw {
-            // No budget is violated: the loop copes with pace and arrivals where it is.
+        let Some(workload) = self.workload() else {
+            let least = self.cap.is_lowered().then(|| least_power_training(plan));
+            return least.flatten();
+        };
+        if !reason.is_urgent() && self.serves(plan) {
+            // The loop copes with pace and arrivals where it is.
             return None;
         }
-        let Some(workload) = self.workload() else {
-            return least_power_training(plan);
+        let solution = select(plan, Problem::Inference(workload), &demand)
+            .or_else(|| self.fastest_inference(plan, workload))
+            .or_else(|| self.least_power_inference(plan, workload))?;
+        Some(self.with_gaps(plan, solution))
+    }
+
+    /// What runs in the gaps of a row goes on if it fits under the cap.
+    fn with_gaps(&self, plan: &PlanTable, solution: Solution) -> Solution {
+        let trains = matches!(self.problem, Problem::TrainingInference(_));
+        let row = plan.rows.get(solution.row).filter(|_| trains);
+        let step = row.and_then(|row| row.cell(plan.slot_train()?));
+        let step = step.filter(|step| step.power_mw <= self.cap.power_mw());
+        let train = plan.train.as_ref().and_then(|train| train.batches.first());
+        let Some((step, batch)) = step.zip(train) else {
+            return solution;
         };
-        select(plan, Problem::Inference(workload), &demand)
-            .or_else(|| self.least_power_inference(plan, workload))
+        Solution {
+            power_mw: problem::interleaved_power(solution.power_mw, step.power_mw),
+            background: Some(Background {
+                batch: *batch,
+                time_us: step.time_us,
+                steps: 0,
+            }),
+            ..solution
+        }
     }
 
     /// Whether a change that no budget demands pays for its cost.
@@ -439,16 +413,11 @@ impl Guard {
     /// What the row in use would do for a demand; `None` if it does not answer it.
     fn present(&self, plan: &PlanTable, demand: &Demand) -> Option<Throughput> {
         let (serving, background) = (self.current.serving?, self.current.background?);
-        let row = plan.rows.get(self.current.row)?;
-        let cell = |workload: usize, batch: u16| {
-            let mut slots = plan.slots_infer(workload);
-            let (slot, _) = slots.find(|(_, other)| *other == batch)?;
-            row.cell(slot)
-        };
-        let infer = cell(self.workload()?, serving.batch)?;
+        let row = self.current.row;
+        let infer = infer_cell(plan, row, self.workload()?, serving.batch)?;
         let step = match self.problem {
-            Problem::TwoInferences => cell(1, background.batch)?,
-            _ => row.cell(plan.slot_train()?)?,
+            Problem::TwoInferences => infer_cell(plan, row, 1, background.batch)?,
+            _ => plan.rows.get(row)?.cell(plan.slot_train()?)?,
         };
         if infer.power_mw.max(step.power_mw) > demand.power_mw {
             return None;
@@ -468,8 +437,7 @@ impl Guard {
         })
     }
 
-    /// The cell under the cap that serves the most requests per second, where none serves as many as come; what runs
-    /// in its gaps stays.
+    /// The cell under the cap that serves the most requests per second, where none serves as many as come.
     fn fastest_inference(&self, plan: &PlanTable, workload: usize) -> Option<Solution> {
         let half_us = self.asked.latency_us.0 / 2;
         let cells = plan.rows.iter().enumerate().flat_map(|(index, row)| {
@@ -477,34 +445,23 @@ impl Guard {
                 .filter_map(move |(slot, batch)| Some((row.cell(slot)?, index, row, batch)))
         });
         let fitting = cells.filter(|(cell, ..)| {
-            cell.power_mw <= self.cap_mw && cell.time_us.0 <= half_us && cell.time_us.0 > 0
+            cell.power_mw <= self.cap.power_mw() && cell.time_us.0 <= half_us && cell.time_us.0 > 0
         });
         let (cell, index, row, batch) = fitting.max_by_key(|(cell, index, _, batch)| {
             let per_second = u64::from(*batch).saturating_mul(1_000_000_000);
             let per_second = per_second.checked_div(cell.time_us.0.into());
             (per_second, core::cmp::Reverse((*index, *batch)))
         })?;
-        let trains = matches!(self.problem, Problem::TrainingInference(_));
-        let step = plan.slot_train().filter(|_| trains);
-        let step = step.and_then(|slot| row.cell(slot));
-        let step = step.filter(|step| step.power_mw <= self.cap_mw);
-        let train = plan.train.as_ref().and_then(|train| train.batches.first());
         Some(Solution {
             row: index,
             mode: row.mode,
-            power_mw: step.map_or(cell.power_mw, |step| {
-                problem::interleaved_power(cell.power_mw, step.power_mw)
-            }),
+            power_mw: cell.power_mw,
             serving: Some(Serving {
                 batch,
                 time_us: cell.time_us,
                 latency_us: problem::peak_latency_us(batch, self.rate.assumed(), cell.time_us)?,
             }),
-            background: step.zip(train).map(|(step, batch)| Background {
-                batch: *batch,
-                time_us: step.time_us,
-                steps: 0,
-            }),
+            background: None,
         })
     }
 
@@ -529,6 +486,13 @@ impl Guard {
             background: None,
         })
     }
+}
+
+/// An inference cell of a row.
+fn infer_cell(plan: &PlanTable, row: usize, workload: usize, batch: u16) -> Option<&Cell> {
+    let mut slots = plan.slots_infer(workload);
+    let (slot, _) = slots.find(|(_, other)| *other == batch)?;
+    plan.rows.get(row)?.cell(slot)
 }
 
 /// The training cell of the least power: a board that only trains goes on as slowly as it can.

@@ -159,8 +159,10 @@ struct Trial {
 /// Time spent on each kind of work since the schedule began.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Busy {
-    /// Inference.
+    /// Inference in batches of the assignment's size.
     pub infer_ns: u64,
+    /// Inference in smaller batches.
+    pub partial_ns: u64,
     /// Training.
     pub train_ns: u64,
     /// Non-urgent inference.
@@ -180,6 +182,7 @@ impl Schedule {
             waits: Spread::new(now_ns),
             busy: Busy {
                 infer_ns: 0,
+                partial_ns: 0,
                 train_ns: 0,
                 bulk_ns: 0,
             },
@@ -213,16 +216,18 @@ impl Schedule {
 
     /// Takes the measured duration of an inference batch of a size into account.
     pub fn observe_infer(&mut self, now_ns: u64, took_ns: u64, batch: usize) {
-        self.busy.infer_ns = self.busy.infer_ns.saturating_add(took_ns);
-        // A smaller batch than the assignment's says nothing about how long that takes.
         let full = self
             .assignment
             .serving
             .map(|serving| usize::from(serving.batch));
-        if full.is_some_and(|full| batch >= full) {
-            self.infer.observe(now_ns, took_ns);
-            self.reckon();
+        // A smaller batch than the assignment's says nothing about how long that takes.
+        if full.is_none_or(|full| batch < full) {
+            self.busy.partial_ns = self.busy.partial_ns.saturating_add(took_ns);
+            return;
         }
+        self.busy.infer_ns = self.busy.infer_ns.saturating_add(took_ns);
+        self.infer.observe(now_ns, took_ns);
+        self.reckon();
     }
 
     /// Takes the measured duration of a training step into account.

@@ -15,8 +15,8 @@ fn hours_on_measured_grids_keep_their_budgets_and_train_as_the_optimum_does() {
     };
     let plans = table::plans(&folder);
     let sums = table::live(&plans, SEEDS, |trace, outcome| {
-        // Half a second until it shows in a reading, then one control period.
-        assert!(outcome.excess_s <= 1.5, "seed {}: {outcome:?}", trace.seed);
+        // One control period.
+        assert!(outcome.excess_s <= 1.0, "seed {}: {outcome:?}", trace.seed);
         assert!(
             !trace.faults.is_empty() || outcome.met_share() >= 0.999,
             "seed {}: {outcome:?}",
@@ -27,7 +27,10 @@ fn hours_on_measured_grids_keep_their_budgets_and_train_as_the_optimum_does() {
         let found = sums.iter().find(|(other, _)| other == name);
         found.map(|(_, sum)| sum.shares()).unwrap()
     };
-    let (met, trained, _) = all("all");
-    assert!(met >= 0.999 && trained >= 0.97, "{met} {trained}");
+    for name in ["all", "all, faults"] {
+        let (met, trained, _) = all(name);
+        let least = if name == "all" { 0.999 } else { 0.998 };
+        assert!(met >= least && trained >= 0.97, "{name}: {met} {trained}");
+    }
     golden::assert_golden("hours.txt", &table::text(&sums));
 }

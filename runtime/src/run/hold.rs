@@ -10,7 +10,7 @@ use super::watcher::{EVERY, Sensed, Watcher};
 use fulcrum_plan::PowerMode;
 use fulcrum_plan::units::MilliRps;
 use fulcrum_runtime::board::Jetson;
-use fulcrum_runtime::control::{Event, Readings};
+use fulcrum_runtime::control::{Drawn, Event, Readings};
 use fulcrum_runtime::guard::{Change, Guard, Reading, Reason};
 use fulcrum_runtime::notify::Notifier;
 use fulcrum_runtime::serve::Clock;
@@ -52,6 +52,7 @@ fn hold_until(
         board,
         guard: Guard::new(job.problem, demand(job.options), job.solution, 0),
         watcher: Watcher::default(),
+        drawn: readings.drawn(),
         readings,
     };
     let mut confirmed = false;
@@ -80,6 +81,8 @@ struct Holder<'a> {
     guard: Guard,
     watcher: Watcher,
     readings: &'a Readings,
+    /// What was read up to the last look.
+    drawn: Drawn,
 }
 
 impl Holder<'_> {
@@ -90,7 +93,7 @@ impl Holder<'_> {
             .set(sensed.power, sensed.over_current_events, sensed.hot);
         let over_current = self.watcher.seen.over_current_events > before.over_current_events;
         if self.guard.is_due(now_ns) || over_current {
-            let reading = reading(&sensed, over_current, demand(job.options).rate, now_ns);
+            let reading = self.reading(&sensed, over_current, demand(job.options).rate, now_ns);
             if let Some(change) = self.guard.step(now_ns, job.plan, &reading) {
                 self.change(job, now_ns, change);
             }
@@ -104,10 +107,37 @@ impl Holder<'_> {
         }
     }
 
+    /// What the guard is told. Whoever does the work tells nothing of it: as many requests are taken to come as
+    /// were asked for, and all to be answered in time; and as much to be drawn as the plan says.
+    fn reading(
+        &mut self,
+        sensed: &Sensed,
+        over_current: bool,
+        rate: MilliRps,
+        now_ns: u64,
+    ) -> Reading {
+        let arrived = u128::from(rate.0) * u128::from(now_ns) / 1_000_000_000_000;
+        let drawn = self.readings.drawn();
+        let read = drawn.since(std::mem::replace(&mut self.drawn, drawn));
+        Reading {
+            power_mw: read.mean(),
+            readings: read.count(),
+            planned_mw: Some(self.guard.current().power_mw),
+            peak_mw: Some(self.guard.current().power_mw),
+            busy_ns: 0,
+            over_current,
+            hot: sensed.hot,
+            arrived: u64::try_from(arrived).unwrap_or(u64::MAX),
+            missed: 0,
+            slowdown_per_mille: None,
+        }
+    }
+
     fn change(&mut self, job: &Job<'_>, now_ns: u64, Change { solution, reason }: Change) {
         let same_mode = solution.mode == self.guard.current().mode;
         if same_mode || self.set(&solution.mode, reason) {
             self.guard.done(now_ns, solution);
+            self.drawn = self.readings.drawn();
             self.readings.set_row(solution.row);
             tell(job, Level::Warn, format!("{reason}: now {}", solution.mode));
         }
@@ -119,20 +149,5 @@ impl Holder<'_> {
             log::error!("{reason}: {error}");
         }
         applied.is_ok()
-    }
-}
-
-/// What the guard is told. Whoever does the work tells nothing of it: as many requests are taken to come as
-/// were asked for, and all to be answered in time.
-fn reading(sensed: &Sensed, over_current: bool, rate: MilliRps, now_ns: u64) -> Reading {
-    let arrived = u128::from(rate.0) * u128::from(now_ns) / 1_000_000_000_000;
-    Reading {
-        power_mw: sensed.power,
-        planned_mw: None,
-        over_current,
-        hot: sensed.hot,
-        arrived: u64::try_from(arrived).unwrap_or(u64::MAX),
-        missed: 0,
-        slowdown_per_mille: None,
     }
 }

@@ -18,6 +18,10 @@ const POWER_NOISE: f64 = 0.02;
 /// A hot board slows down after so long, by so much.
 const THROTTLES_AFTER_NS: u64 = 5 * SECOND_NS;
 const THROTTLED_PACE: f64 = 1.3;
+/// Over-current and heat are looked at every so many readings of power, clocks half as often, as in `fulcrumd`.
+const READINGS_PER_LOOK: u64 = 5;
+/// A sensor that repeats one value for so long is absent, as in `fulcrumd` (`board::stale`).
+const STALE_AFTER_NS: u64 = 4 * SECOND_NS;
 
 /// The board.
 pub struct Board<'a> {
@@ -92,6 +96,7 @@ impl<'a> Board<'a> {
     /// Nothing of ours runs until an instant.
     pub fn down_until(&self, until_ns: u64) {
         self.pass(until_ns.saturating_sub(self.now_ns.get()), 0.0);
+        self.readings.set(self.now_ns() / READING_NS);
     }
 
     /// Sets a row before the loop begins.
@@ -119,33 +124,56 @@ impl<'a> Board<'a> {
 
     /// What the watcher thread does: reads sensors, looks for drift.
     pub fn watch(&self, readings: &Readings) {
-        let now_ns = self.now_ns();
-        let number = now_ns / READING_NS;
-        if number == self.readings.get() {
-            return;
+        let due = self.now_ns() / READING_NS;
+        while self.readings.get() < due {
+            let number = self.readings.get() + 1;
+            self.readings.set(number);
+            self.read(number, readings);
         }
-        self.readings.set(number);
+    }
+
+    /// The reading at the end of its time.
+    fn read(&self, number: u64, readings: &Readings) {
+        let now_ns = number * READING_NS;
         let faults = &self.trace.faults;
-        let holds = |kind: fn(&Kind) -> bool| {
-            faults
-                .iter()
-                .any(|fault| fault.holds(now_ns) && kind(&fault.kind))
+        let since = |kind: Kind| {
+            let mut present = faults.iter().filter(|fault| fault.holds(now_ns));
+            let fault = present.find(|fault| fault.kind == kind)?;
+            Some(now_ns - fault.from_ns)
         };
         let power_mw = self.average_mw(number as usize - 1);
         let read_mw = power_mw * (1.0 + POWER_NOISE * self.bell());
-        if holds(|kind| *kind == Kind::SensorAbsent) {
+        let stuck_ns = since(Kind::SensorStuck);
+        if since(Kind::SensorAbsent).is_some() || stuck_ns.is_some_and(|ns| ns >= STALE_AFTER_NS) {
             self.read.set(None);
-        } else if holds(|kind| *kind == Kind::SensorSpike) {
+        } else if since(Kind::SensorSpike).is_some() {
             self.read.set(Some(MilliWatt((read_mw * 10.0) as u32)));
-        } else if !holds(|kind| *kind == Kind::SensorStuck) {
+        } else if stuck_ns.is_none() {
             self.read.set(Some(MilliWatt(read_mw as u32)));
         }
+        if number.is_multiple_of(READINGS_PER_LOOK) {
+            self.look(number, now_ns);
+        }
+        if number.is_multiple_of(2 * READINGS_PER_LOOK) && self.row.get() != self.asked.get() {
+            readings.drifted();
+        }
+        self.drift(now_ns);
+        readings.set(
+            self.read.get(),
+            Some(self.events.get()),
+            self.hot_since_ns.get().is_some(),
+        );
+    }
+
+    /// Over-current and heat, by the power since the look before.
+    fn look(&self, number: u64, now_ns: u64) {
+        let windows = number - READINGS_PER_LOOK..number;
+        let sum_mw: f64 = windows.map(|window| self.average_mw(window as usize)).sum();
+        let power_mw = sum_mw / READINGS_PER_LOOK as f64;
         let share = power_mw / f64::from(self.trace.demand.power_mw.0);
         let above = |of: fn(&Kind) -> Option<f64>| {
-            let mut limits = faults
-                .iter()
-                .filter(|fault| fault.holds(now_ns))
-                .filter_map(|fault| of(&fault.kind));
+            let present = self.trace.faults.iter().filter(|fault| fault.holds(now_ns));
+            let mut limits = present.filter_map(|fault| of(&fault.kind));
             limits.any(|limit| share > limit)
         };
         let hot = above(|kind| match kind {
@@ -159,21 +187,14 @@ impl<'a> Board<'a> {
             _ => None,
         });
         self.events.set(self.events.get() + u64::from(trips));
-        readings.set(self.read.get(), Some(self.events.get()), hot);
-        self.drift(now_ns, readings);
     }
 
     /// Something else sets clocks; the watcher finds that out at its next look.
-    fn drift(&self, now_ns: u64, readings: &Readings) {
-        if self.row.get() != self.asked.get() {
-            readings.drifted();
-        }
-        let drifts = self
-            .trace
-            .faults
-            .iter()
-            .filter(|fault| fault.kind == Kind::Drift && fault.from_ns <= now_ns);
-        let count = drifts.count();
+    fn drift(&self, now_ns: u64) {
+        let faults = self.trace.faults.iter();
+        let count = faults
+            .filter(|fault| fault.kind == Kind::Drift && fault.from_ns <= now_ns)
+            .count();
         if count > self.drifted.replace(count) {
             let row = self.random.borrow_mut().below(self.plan.rows.len() as u64);
             self.row.set(row as usize);

@@ -19,5 +19,5 @@ pub use trace::Trace;
 pub const SECOND_NS: u64 = 1_000_000_000;
 /// How long a trace lasts.
 pub const HOUR_NS: u64 = 3_600 * SECOND_NS;
-/// Time between two readings of the sensors, as in `fulcrumd`.
-pub const READING_NS: u64 = SECOND_NS / 2;
+/// Time between two readings of power, as in `fulcrumd`.
+pub const READING_NS: u64 = SECOND_NS / 10;

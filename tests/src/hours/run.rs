@@ -34,7 +34,7 @@ pub struct Outcome {
     pub steps: u64,
     /// Training steps of the optimum of every minute.
     pub optimum: bounds::Steps,
-    /// Longest time above the power budget, by averages over half a second.
+    /// Longest time above the power budget while it can be read, by averages over a tenth of a second.
     pub excess_s: f64,
     /// Changes of mode.
     pub switches: u64,
@@ -174,12 +174,16 @@ fn live(
     counts.arrived()
 }
 
-/// Longest time in a row above the power budget.
+/// Longest time in a row above the power budget, while a sensor could tell.
 fn excess_s(board: &Board<'_>, trace: &Trace) -> f64 {
     let budget_mw = f64::from(trace.demand.power_mw.0) * TOLERANCE;
     let (mut longest, mut present) = (0_u32, 0_u32);
     for window in 0..(HOUR_NS / READING_NS) as usize {
-        present = match board.average_mw(window) > budget_mw {
+        let now_ns = window as u64 * READING_NS;
+        let blind = trace.faults.iter().any(|fault| {
+            matches!(fault.kind, Kind::SensorAbsent | Kind::SensorStuck) && fault.holds(now_ns)
+        });
+        present = match board.average_mw(window) > budget_mw && !blind {
             true => present + 1,
             false => 0,
         };
