@@ -154,6 +154,8 @@ pub(crate) struct Run {
     pub(crate) data: Option<PathBuf>,
     /// `--listen`.
     pub(crate) listen: Option<PathBuf>,
+    /// The second `--listen`: for the model that is not urgent.
+    pub(crate) listen_bulk: Option<PathBuf>,
     /// `--status`.
     pub(crate) status: Option<Address>,
     /// `--held-out`.
@@ -201,10 +203,11 @@ struct Given {
 const SWITCHES: [&str; 4] = ["--json", "--prometheus", "--realtime", "--pin"];
 
 /// Command and option of what may be given more than once.
-const REPEATABLE: [(&str, &str); 3] = [
+const REPEATABLE: [(&str, &str); 4] = [
     ("profile", "--train"),
     ("profile", "--infer"),
     ("run", "--infer"),
+    ("run", "--listen"),
 ];
 
 impl Given {
@@ -477,6 +480,7 @@ fn run(given: &Given) -> Result<Run, UsageError> {
         train: given.path("--train"),
         data: given.path("--data"),
         listen: given.path("--listen"),
+        listen_bulk: given.values("--listen").nth(1).map(PathBuf::from),
         status: given.parsed("--status", status::ALLOWED, Address::read)?,
         held_out: given.path("--held-out"),
         learning_rate: learning_rate(given)?,
@@ -505,7 +509,13 @@ fn run(given: &Given) -> Result<Run, UsageError> {
     if given.has("--checkpoint-every") && options.checkpoint.is_none() {
         return usage("--checkpoint-every needs --checkpoint FILE");
     }
-    check_together(&options, given.values("--infer").count())?;
+    let mut repeated = ["--infer", "--listen"].into_iter();
+    if let Some(name) = repeated.find(|name| given.values(name).count() > 2) {
+        return usage(format!(
+            "{name} is given more than twice: one urgent model, one that is not"
+        ));
+    }
+    check_together(&options)?;
     Ok(options)
 }
 
@@ -540,12 +550,9 @@ fn overload(name: &str) -> Option<Overload> {
 }
 
 /// Options that need each other.
-fn check_together(options: &Run, infer_count: usize) -> Result<(), UsageError> {
+fn check_together(options: &Run) -> Result<(), UsageError> {
     if options.infer.is_some() && options.service.is_none() {
         return usage("--infer needs --latency-ms and --rate");
-    }
-    if infer_count > 2 {
-        return usage("--infer is given more than twice: one urgent model, one that is not");
     }
     let model = options.infer.as_ref().map(|_| "--infer");
     let model = model.or(options.train.as_ref().map(|_| "--train"));
@@ -554,6 +561,9 @@ fn check_together(options: &Run, infer_count: usize) -> Result<(), UsageError> {
         None if options.data.is_some() => usage("--data needs --infer or --train"),
         None if options.held_out.is_some() => usage("--held-out needs --data"),
         _ if options.listen.is_some() && options.infer.is_none() => usage("--listen needs --infer"),
+        _ if options.listen_bulk.is_some() && options.bulk.is_none() => {
+            usage("a second --listen needs a second --infer")
+        }
         _ if options.checkpoint.is_some() && options.train.is_none() => {
             usage("--checkpoint needs --train")
         }

@@ -43,16 +43,13 @@ impl Models<'_> {
     /// Memory for the tensors of requests from other processes.
     #[must_use]
     pub fn exchange(&self) -> Exchange {
-        let largest = self.inference.last();
-        let (sample_len, output_len, batch) = largest.map_or((0, 0, 0), |session| {
-            (
-                session.sample_len(),
-                session.output_len(),
-                session.batch() as usize,
-            )
-        });
-        // One batch under way, and another that waits.
-        Exchange::new(sample_len, output_len, 2 * batch)
+        exchange(&self.inference)
+    }
+
+    /// The same for requests that are not urgent.
+    #[must_use]
+    pub fn exchange_bulk(&self) -> Exchange {
+        exchange(&self.bulk)
     }
 
     /// Where training stands; `None` without training. Does not allocate.
@@ -88,6 +85,18 @@ impl Models<'_> {
         #[expect(clippy::cast_precision_loss, reason = "at most 2^32 samples")]
         Ok((count > 0).then(|| correct as f64 / f64::from(count)))
     }
+}
+
+fn exchange(sessions: &[InferenceSession]) -> Exchange {
+    let (sample_len, output_len, batch) = sessions.last().map_or((0, 0, 0), |session| {
+        (
+            session.sample_len(),
+            session.output_len(),
+            session.batch() as usize,
+        )
+    });
+    // One batch under way, and another that waits.
+    Exchange::new(sample_len, output_len, 2 * batch)
 }
 
 /// Runs one batch over held-out samples and counts the answers that equal the label. Does not allocate.
@@ -140,32 +149,59 @@ fn smallest(
 pub struct ServedModels<'a, 'b> {
     /// The models.
     pub models: &'a mut Models<'b>,
-    /// The way to the clients.
-    pub clients: LoopSide<'a>,
+    /// The way to the clients; `None` if held-out samples are played.
+    pub clients: Option<LoopSide<'a>>,
+    /// The same for requests that are not urgent.
+    pub clients_bulk: Option<LoopSide<'a>>,
+}
+
+/// Runs a batch of samples of clients, and answers them. Does not allocate.
+fn serve(
+    sessions: &mut [InferenceSession],
+    parameters: Option<&Parameters>,
+    clients: &mut LoopSide<'_>,
+    requests: &[Request],
+) -> Result<usize, WorkError> {
+    let inference = smallest(sessions, requests.len())?;
+    let sample_len = inference.sample_len().max(1);
+    let rows = inference.x_mut().chunks_exact_mut(sample_len);
+    for (row, request) in rows.zip(requests) {
+        clients.copy_sample(request.place, row);
+    }
+    if let Err(error) = inference.run(parameters) {
+        // A sample that makes the engine fail must not stay in a row that the next batch leaves free.
+        inference.x_mut().fill(0.0);
+        return Err(error.into());
+    }
+    let outputs = inference
+        .logits()
+        .chunks_exact(inference.output_len().max(1));
+    for (request, output) in requests.iter().zip(outputs) {
+        clients.answer(request.place, Status::Answered, output);
+    }
+    clients.wake();
+    Ok(inference.batch() as usize)
+}
+
+fn refuse(clients: &mut Option<LoopSide<'_>>, request: &Request, why: GivenUp) {
+    let status = match why {
+        GivenUp::Dropped => Status::Dropped,
+        GivenUp::Failed => Status::Failed,
+    };
+    if let Some(clients) = clients {
+        clients.answer(request.place, status, &[]);
+        clients.wake();
+    }
 }
 
 impl Work for ServedModels<'_, '_> {
     fn infer(&mut self, requests: &[Request]) -> Result<usize, WorkError> {
+        let Some(clients) = &mut self.clients else {
+            return self.models.infer(requests);
+        };
         let models = &mut *self.models;
-        let inference = smallest(&mut models.inference, requests.len())?;
-        let sample_len = inference.sample_len().max(1);
-        let rows = inference.x_mut().chunks_exact_mut(sample_len);
-        for (row, request) in rows.zip(requests) {
-            self.clients.copy_sample(request.place, row);
-        }
-        if let Err(error) = inference.run(models.served.as_ref().or(models.parameters.as_ref())) {
-            // A sample that makes the engine fail must not stay in a row that the next batch leaves free.
-            inference.x_mut().fill(0.0);
-            return Err(error.into());
-        }
-        let outputs = inference
-            .logits()
-            .chunks_exact(inference.output_len().max(1));
-        for (request, output) in requests.iter().zip(outputs) {
-            self.clients.answer(request.place, Status::Answered, output);
-        }
-        self.clients.wake();
-        Ok(inference.batch() as usize)
+        let parameters = models.served.as_ref().or(models.parameters.as_ref());
+        serve(&mut models.inference, parameters, clients, requests)
     }
 
     fn train(&mut self) -> Result<f32, WorkError> {
@@ -177,16 +213,20 @@ impl Work for ServedModels<'_, '_> {
     }
 
     fn infer_bulk(&mut self, requests: &[Request]) -> Result<usize, WorkError> {
-        self.models.infer_bulk(requests)
+        let Some(clients) = &mut self.clients_bulk else {
+            return self.models.infer_bulk(requests);
+        };
+        let models = &mut *self.models;
+        let parameters = models.parameters.as_ref();
+        serve(&mut models.bulk, parameters, clients, requests)
     }
 
     fn give_up(&mut self, request: &Request, why: GivenUp) {
-        let status = match why {
-            GivenUp::Dropped => Status::Dropped,
-            GivenUp::Failed => Status::Failed,
-        };
-        self.clients.answer(request.place, status, &[]);
-        self.clients.wake();
+        refuse(&mut self.clients, request, why);
+    }
+
+    fn give_up_bulk(&mut self, request: &Request, why: GivenUp) {
+        refuse(&mut self.clients_bulk, request, why);
     }
 }
 

@@ -61,6 +61,7 @@ pub(crate) fn run(options: &Run) -> Result<(), Failure> {
     };
     let doors = threads::Doors {
         requests: prepared.listener.take(),
+        requests_bulk: prepared.listener_bulk.take(),
         status: prepared.status.take(),
     };
     let board = &mut prepared.board;

@@ -43,8 +43,7 @@ pub trait Work {
         false
     }
 
-    /// Answers non-urgent requests, as [`Work::infer`] does urgent ones. Nobody is told of one that fails: it is
-    /// counted.
+    /// Answers non-urgent requests, as [`Work::infer`] does urgent ones.
     ///
     /// # Errors
     /// No request was answered; so always where there is no non-urgent inference.
@@ -55,6 +54,11 @@ pub trait Work {
 
     /// A request will not be answered.
     fn give_up(&mut self, request: &Request, why: GivenUp);
+
+    /// The same of a non-urgent request; those that are played do not wait for answers.
+    fn give_up_bulk(&mut self, request: &Request, why: GivenUp) {
+        let _ = (request, why);
+    }
 }
 
 /// Why a request is not answered.
@@ -85,6 +89,10 @@ impl<W: Work + ?Sized> Work for &mut W {
 
     fn give_up(&mut self, request: &Request, why: GivenUp) {
         (**self).give_up(request, why);
+    }
+
+    fn give_up_bulk(&mut self, request: &Request, why: GivenUp) {
+        (**self).give_up_bulk(request, why);
     }
 }
 
@@ -384,12 +392,21 @@ impl<'a, C: Clock, W: Work> Loop<'a, C, W> {
                 Turn::Worked
             }
             Err(error) => {
+                for request in &self.batch {
+                    self.work.give_up_bulk(request, GivenUp::Failed);
+                }
                 self.telemetry.bulk_failed.add(answered);
                 self.bulk_failures += 1;
                 if self.bulk_failures < FAILURES_MAX {
                     return Turn::Worked;
                 }
                 self.bulk_stopped = true;
+                // Nobody waits for what does not come any more.
+                requests.admit(0);
+                while let Some(request) = requests.take() {
+                    self.work.give_up_bulk(&request, GivenUp::Failed);
+                    self.telemetry.bulk_failed.add(1);
+                }
                 self.schedule.stop_bulk();
                 Turn::BulkStopped(error)
             }

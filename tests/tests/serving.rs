@@ -1,6 +1,9 @@
 //! A `fulcrumd` that serves other processes, as its users see it: a load, its status, Prometheus, Python.
 
+use fulcrum_runtime::client::Client;
+use fulcrum_runtime::exchange::Status;
 use fulcrum_tests::device::Device;
+use fulcrum_tests::models;
 use fulcrum_tests::programs::{Answer, fulcrum, fulcrumd};
 use serde_json::Value;
 use std::fs;
@@ -225,4 +228,78 @@ fn a_mode_that_is_only_held_has_a_status_too() {
     assert!(count(&told, "power_mw") > 0, "{told}");
     assert_eq!(count(&told, "arrived"), 0, "{told}");
     assert_eq!(serving.stop()["restored"], true);
+}
+
+/// Sends a sample, and waits for the answer.
+fn ask(client: &mut Client, id: u64, sample: &[f32]) -> (Status, Vec<f32>) {
+    client.send(id, sample).unwrap();
+    let reply = client.receive().unwrap();
+    assert_eq!(reply.id, id);
+    (reply.status, reply.output)
+}
+
+/// A plan for a training and two inference workloads, flashed.
+fn flash_two_inferences(device: &Device) {
+    let plan = device.path("two.plan");
+    let mut command = fulcrum();
+    command.args(["plan", "--board", "orin-agx"]);
+    command.args(["--profiles", "synthetic:orin-agx", "--strategy", "als:60"]);
+    command.args(["--train", "resnet18"]);
+    command.args(["--infer", "mobilenetv3", "--infer", "resnet50"]);
+    let _ = Answer::of(command.arg("--out").arg(&plan)).expect(0);
+    let to = device.path("plans");
+    let _ = Answer::of(fulcrum().arg("flash").arg(&plan).arg("--to").arg(to)).expect(0);
+}
+
+#[test]
+fn two_models_are_served_at_two_sockets_and_a_failing_one_leaves_the_other_alone() {
+    let device = Device::new();
+    flash_two_inferences(&device);
+    let (urgent, bulk) = (device.path("urgent"), device.path("bulk"));
+    let mut command = device.run(&[("--listen", &urgent), ("--duration-s", Path::new("120"))]);
+    // The second model is the digits model, too, but for a pixel that it fails on.
+    let second = models::engine("digits_infer.onnx");
+    let parameters = device.path("infer.params");
+    let _ = fs::copy(models::digits("infer.params"), &parameters);
+    command
+        .arg("--infer")
+        .arg(&second)
+        .arg("--listen")
+        .arg(&bulk);
+    let serving = Serving::start(&mut command);
+
+    let mut clients = [&urgent, &bulk].map(|socket| Client::connect(socket).unwrap());
+    let samples = |client: &Client| vec![0.5; client.sample_len()];
+    let mut outputs = Vec::new();
+    for client in &mut clients {
+        let sample = samples(client);
+        // All at once: what is not urgent waits a second for its batch to fill.
+        for id in 0..40 {
+            client.send(id, &sample).unwrap();
+        }
+        for _ in 0..40 {
+            let reply = client.receive().unwrap();
+            assert_eq!(reply.status, Status::Answered);
+            outputs.push(reply.output);
+        }
+    }
+    assert!(outputs[0].iter().any(|value| *value != 0.0));
+    let [urgent, bulk] = &mut clients;
+    let mut poison = samples(bulk);
+    poison[0] = 1_000.5;
+    let mut statuses = Vec::new();
+    while statuses.last() != Some(&Status::Rejected) {
+        statuses.push(ask(bulk, 1_000, &poison).0);
+        assert!(statuses.len() < 100, "{statuses:?}");
+    }
+    let failed = statuses.iter().filter(|status| **status == Status::Failed);
+    assert_eq!(failed.count() + 1, statuses.len(), "{statuses:?}");
+    let sample = samples(urgent);
+    assert_eq!(ask(urgent, 41, &sample).0, Status::Answered);
+    let summary = serving.stop();
+    assert_eq!(count(&summary, "served"), 41, "{summary}");
+    assert_eq!(count(&summary, "bulk_served"), 40, "{summary}");
+    assert_eq!(count(&summary, "bulk_failed") + 1, statuses.len() as u64);
+    assert_eq!(count(&summary, "bulk_rejected"), 1, "{summary}");
+    assert_eq!(count(&summary, "allocations_in_loop"), 0, "{summary}");
 }

@@ -26,7 +26,8 @@ run: select the plan's best mode for the budgets, apply it, and work until stopp
   --train STEP.onnx      training step, its parameters beside it (needs --data)
   --data FILE            labelled samples to train on
   --held-out FILE        labelled samples to serve (default: the last fifth of --data, then not trained on)
-  --listen SOCKET        take requests from other processes here (docs/loop.md), instead of playing samples
+  --listen SOCKET        take requests from other processes here (docs/loop.md), instead of playing samples; a
+                         second one for those of the second --infer
   --status ADDRESS       answer `fulcrumd status` and Prometheus here: a socket's path, or a port of this
                          machine such as 127.0.0.1:9464
   --lr X                 learning rate, above 0 to 10 (default 0.05)

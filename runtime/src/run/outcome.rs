@@ -12,6 +12,8 @@ pub(crate) struct Outcome {
     /// Requests that came, and those of them that were not admitted.
     pub(crate) arrived: u64,
     pub(crate) rejected: u64,
+    /// The same of those that are not urgent.
+    pub(crate) bulk_rejected: u64,
     /// Checkpoints written while the loop ran.
     pub(crate) checkpoints: u64,
     /// What happened to the board.

@@ -43,8 +43,9 @@ pub(crate) struct Prepared<'a> {
     pub(crate) library: Option<(Library, Provider)>,
     /// `None`: the mode is held, and something else does the work.
     pub(crate) models: Option<Models<'a>>,
-    /// Where requests of other processes come in.
+    /// Where requests of other processes come in, and those that are not urgent.
     pub(crate) listener: Option<UnixListener>,
+    pub(crate) listener_bulk: Option<UnixListener>,
     /// Where the status is asked for.
     pub(crate) status: Option<Listener>,
     /// What keeps the loop on a core.
@@ -85,11 +86,15 @@ pub(crate) fn prepare<'a>(options: &Run, correct: &'a Counter) -> Result<Prepare
     let pin = options.pin.then(Pin::new).transpose();
     let pin = pin.map_err(|error| Failure::trouble(format!("--pin: {error}")))?;
     // Last: a socket that is there says that somebody serves.
-    let listener = options.listen.as_deref().map(|path| {
-        socket::listen(path)
-            .map_err(|error| Failure::trouble(format!("--listen {}: {error}", path.display())))
-    });
-    let listener = listener.transpose()?;
+    let listen = |path: &Option<PathBuf>| {
+        let listener = path.as_deref().map(|path| {
+            socket::listen(path)
+                .map_err(|error| Failure::trouble(format!("--listen {}: {error}", path.display())))
+        });
+        listener.transpose()
+    };
+    let listener = listen(&options.listen)?;
+    let listener_bulk = listen(&options.listen_bulk)?;
     let status = options.status.as_ref().map(|address| {
         let refused = |error| Failure::trouble(format!("--status {address}: {error}"));
         address.listen().map_err(refused)
@@ -103,6 +108,7 @@ pub(crate) fn prepare<'a>(options: &Run, correct: &'a Counter) -> Result<Prepare
         library,
         models,
         listener,
+        listener_bulk,
         status: status.transpose()?,
         pin,
     })
@@ -330,7 +336,8 @@ fn load<'a>(
         )
     });
     let bulk = bulk(options, plan, engine, parameters.as_ref())?;
-    for session in &bulk {
+    // Clients bring samples of their own.
+    for session in bulk.iter().filter(|_| options.listen_bulk.is_none()) {
         let path = options.held_out.as_deref().unwrap_or(data);
         held_out
             .expect_elements(session.sample_len(), path)

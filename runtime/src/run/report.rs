@@ -239,6 +239,7 @@ impl Report {
             .integer("waiting", outcome.waiting)
             .integer("batches", telemetry.batches.get())
             .integer("bulk_served", telemetry.bulk_served.get())
+            .integer("bulk_rejected", outcome.bulk_rejected)
             .integer("bulk_failed", telemetry.bulk_failed.get())
             .integer("switches", telemetry.switches.get())
             .object("latency_us", &latency)
@@ -313,9 +314,10 @@ impl Report {
         if telemetry.bulk_served.get() > 0 {
             let _ = write!(
                 text,
-                "\nnot urgent {} requests in {} batches, {} failed",
+                "\nnot urgent {} requests in {} batches, {} rejected, {} failed",
                 telemetry.bulk_served.get(),
                 telemetry.bulk_batches.get(),
+                outcome.bulk_rejected,
                 telemetry.bulk_failed.get()
             );
         }

@@ -13,6 +13,7 @@ use fulcrum_runtime::board::Jetson;
 use fulcrum_runtime::checkpoint::Keeping;
 use fulcrum_runtime::control::{Control, Duty, Events, Readings};
 use fulcrum_runtime::engine::TrainingSession;
+use fulcrum_runtime::exchange::{Exchange, LoopSide};
 use fulcrum_runtime::feeder;
 use fulcrum_runtime::guard::Guard;
 use fulcrum_runtime::models::{Models, ServedModels};
@@ -27,7 +28,7 @@ use nix::sys::resource::{UsageWho, getrusage};
 use std::io;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
+use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
 /// Longest wait of the loop: how long a signal may go unnoticed.
@@ -53,6 +54,8 @@ impl Clock for Monotonic {
 #[derive(Debug)]
 pub(crate) struct Doors {
     pub(crate) requests: Option<UnixListener>,
+    /// Those that are not urgent.
+    pub(crate) requests_bulk: Option<UnixListener>,
     pub(crate) status: Option<Listener>,
 }
 
@@ -69,6 +72,24 @@ enum Source<'a> {
     Clients(Server<'a, Monotonic>),
     /// The feeder: held-out samples, as they would arrive.
     Samples(Sender<'a>),
+}
+
+/// Where requests come from, and the way back to clients.
+fn source<'a>(
+    clock: &'a Monotonic,
+    listener: Option<UnixListener>,
+    exchange: Option<&'a mut Exchange>,
+    sender: Sender<'a>,
+    to: &'a Thread,
+) -> io::Result<(Source<'a>, Option<LoopSide<'a>>)> {
+    let Some((listener, exchange)) = listener.zip(exchange) else {
+        return Ok((Source::Samples(sender), None));
+    };
+    let (wake, awake) = UnixStream::pair()?;
+    wake.set_nonblocking(true)?;
+    let (server, clients) = exchange.split(wake);
+    let server = Server::new(clock, listener, awake, server, sender, to)?;
+    Ok((Source::Clients(server), Some(clients)))
 }
 
 /// Runs the loop, and hands the models back.
@@ -94,21 +115,21 @@ pub(crate) fn work<'a>(
     let watchdog = Watchdog::default();
     let places = models.held_out.count();
     let cancel = models.training.as_ref().map(TrainingSession::cancel_handle);
-    let mut exchange = models.exchange();
+    let mut exchange = doors.requests.as_ref().map(|_| models.exchange());
+    let bulk_listens = doors.requests_bulk.as_ref();
+    let mut exchange_bulk = bulk_listens.map(|_| models.exchange_bulk());
     let keeper = models.keeping.as_ref().map(Keeping::keeper);
     let keeper_served = models.keeping_served.as_ref().map(Keeping::keeper);
-    let mut served;
-    let (source, work): (Source<'_>, &mut dyn Work) = match doors.requests {
-        Some(listener) => {
-            let (wake, awake) = UnixStream::pair()?;
-            wake.set_nonblocking(true)?;
-            let (server, clients) = exchange.split(wake);
-            let server = Server::new(&clock, listener, awake, server, sender, &loop_thread)?;
-            let models = &mut models;
-            served = ServedModels { models, clients };
-            (Source::Clients(server), &mut served)
-        }
-        None => (Source::Samples(sender), &mut models),
+    let open = |listener, exchange: Option<_>, sender| {
+        source(&clock, listener, exchange, sender, &loop_thread)
+    };
+    let (urgent, clients) = open(doors.requests, exchange.as_mut(), sender)?;
+    let (bulk, clients_bulk) = open(doors.requests_bulk, exchange_bulk.as_mut(), bulk_sender)?;
+    let bulk_counts = bulk_receiver.counts();
+    let work = ServedModels {
+        models: &mut models,
+        clients,
+        clients_bulk,
     };
     let demand = demand(job.options);
     let duty = Duty {
@@ -146,7 +167,7 @@ pub(crate) fn work<'a>(
             .map(|keeper| scope.spawn(|| keeper.write_until(&done)))
             .collect();
         if assignment.serving.is_some() {
-            scope.spawn(|| match source {
+            scope.spawn(|| match urgent {
                 Source::Clients(mut server) => server.run(&done),
                 Source::Samples(sender) => {
                     let (process, seed) = (job.options.arrivals, job.options.seed);
@@ -158,7 +179,10 @@ pub(crate) fn work<'a>(
             });
         }
         if assignment.bulk.is_some() || job.bulk {
-            scope.spawn(|| feeder::refill(&clock, bulk_sender, places, &done));
+            scope.spawn(|| match bulk {
+                Source::Clients(mut server) => server.run(&done),
+                Source::Samples(sender) => feeder::refill(&clock, sender, places, &done),
+            });
         }
         if let Some(cancel) = cancel.filter(|_| assignment.serving.is_some()) {
             let (watchdog, clock, done) = (&watchdog, &clock, &done);
@@ -178,6 +202,7 @@ pub(crate) fn work<'a>(
     });
     outcome.waiting = looping.requests().pending() as u64;
     (outcome.arrived, outcome.rejected) = (counts.arrived(), counts.rejected());
+    outcome.bulk_rejected = bulk_counts.rejected();
     outcome.checkpoints = keeper.map_or(0, |keeper| keeper.written.get());
     Ok((outcome, models))
 }
