@@ -11,10 +11,13 @@ use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
+/// What a Jetson has, and other machines have not.
+const DEVICE_TREE: &str = "proc/device-tree/compatible";
+
 /// The files to take; `*` stands for any name, or any end of one.
 const PATTERNS: [&str; 31] = [
     "etc/nv_tegra_release",
-    "proc/device-tree/compatible",
+    DEVICE_TREE,
     "proc/device-tree/model",
     "proc/sys/kernel/osrelease",
     "sys/devices/system/cpu/online",
@@ -63,12 +66,22 @@ pub struct Captured {
 /// Captures the board below `root` into the folder `to`, which must be empty or not be there.
 ///
 /// # Errors
-/// `to` holds something, or cannot be written; `root` holds none of the files.
+/// `to` holds something, or cannot be written; `root` is no board's.
 pub fn capture(root: &Path, to: &Path) -> io::Result<Captured> {
     if to.exists() && to.read_dir()?.next().is_some() {
         return Err(io::Error::new(
             io::ErrorKind::AlreadyExists,
             format!("{}: is not empty; name a new folder", to.display()),
+        ));
+    }
+    // Any other Linux has some of the files, too.
+    if matches(root, DEVICE_TREE).is_empty() {
+        return Err(io::Error::new(
+            io::ErrorKind::NotFound,
+            format!(
+                "{}: no {DEVICE_TREE} here; this is not a Jetson (--sysfs-root names another root)",
+                root.display()
+            ),
         ));
     }
     let mut captured = Captured::default();
@@ -80,12 +93,6 @@ pub fn capture(root: &Path, to: &Path) -> io::Result<Captured> {
             }
             Err(error) => captured.unreadable.push((path, error.to_string())),
         }
-    }
-    if captured.files == 0 {
-        return Err(io::Error::new(
-            io::ErrorKind::NotFound,
-            format!("{}: none of a board's files is here", root.display()),
-        ));
     }
     write(
         &to.join("proc/sys/kernel/random/boot_id"),

@@ -3,6 +3,7 @@
 //! Every finding has a reason and, where something is wrong, the one command that mends it. Nothing is
 //! changed on the board: not even a file is opened for writing that would be created by it.
 
+use crate::board::record::RecordError;
 use crate::board::{Controls, Jetson, Node, Options, Sysfs};
 use crate::json::Object;
 use fulcrum_plan::GpuMasks;
@@ -63,7 +64,7 @@ impl Report {
         let mut report = Self::default();
         match Jetson::discover_with(root, options, |sysfs| sysfs) {
             Ok(mut board) => report.examine_board(&mut board),
-            Err(error) => report.add("board", Verdict::Bad, error.to_string(), None),
+            Err(error) => report.add("board", Verdict::Bad, error.to_string(), error.mend()),
         }
         report.examine_services(root);
         report
@@ -144,10 +145,13 @@ impl Report {
                 Verdict::Limited,
                 format!(
                     "{counts}; not those of the description {}: its plans may name clocks that this \
-                     firmware does not have, and are then refused",
+                     firmware does not have, and plans that name this firmware's are refused",
                     described.name
                 ),
-                Some("fulcrum plan --board FILE.toml, with the tables of `fulcrumd doctor --json`"),
+                Some(
+                    "sudo fulcrumd capture --to DIR; fulcrum import-nvpmodel makes a description of it for \
+                     plans/boards/*.toml, from which both programs are built",
+                ),
             ),
         }
     }
@@ -319,7 +323,20 @@ impl Report {
                 "a fulcrumd is running, or was killed: the clocks are not the original ones",
                 Some("sudo fulcrumd restore"),
             ),
-            Err(error) => self.add("original clocks", Verdict::Bad, error.to_string(), None),
+            Err(error @ RecordError::Damaged) => {
+                self.add(
+                    "original clocks",
+                    Verdict::Bad,
+                    error.to_string(),
+                    Some("sudo reboot"),
+                );
+            }
+            Err(error) => self.add(
+                "original clocks",
+                Verdict::Bad,
+                error.to_string(),
+                Some("sudo fulcrumd doctor"),
+            ),
         }
     }
 

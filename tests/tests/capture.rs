@@ -51,7 +51,8 @@ fn a_captured_board_replays() {
 fn a_folder_that_holds_something_is_not_overwritten() {
     let (root, to) = (TemporaryFolder::new(), TemporaryFolder::new());
     let error = capture(root.path(), to.path()).unwrap_err().to_string();
-    assert!(error.contains("none of a board's files"), "{error}");
+    assert!(error.contains("this is not a Jetson"), "{error}");
+    assert_eq!(tree::files(to.path()).len(), 0);
     fs::write(to.path().join("mine"), "mine").unwrap();
     let error = capture(root.path(), to.path()).unwrap_err().to_string();
     assert!(error.contains("not empty"), "{error}");

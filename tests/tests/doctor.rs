@@ -40,7 +40,7 @@ fn a_sound_board_has_no_bad_finding_and_is_left_alone() {
 #[test]
 fn every_defect_is_told_with_its_remedy() {
     type Damage = fn(&std::path::Path);
-    let cases: [(&str, Verdict, &str, Damage); 8] = [
+    let cases: [(&str, Verdict, &str, Damage); 11] = [
         (
             "memory clock",
             Verdict::Limited,
@@ -65,7 +65,7 @@ fn every_defect_is_told_with_its_remedy() {
             let state = root.join("sys/class/thermal/cooling_device0/cur_state");
             fs::write(state, "2\n").unwrap();
         }),
-        ("clocks", Verdict::Limited, "--board FILE.toml", |root| {
+        ("clocks", Verdict::Limited, "plans/boards/*.toml", |root| {
             let table = "sys/class/devfreq/17000000.gpu/available_frequencies";
             fs::write(root.join(table), "306000000 612000000\n").unwrap();
         }),
@@ -89,8 +89,20 @@ fn every_defect_is_told_with_its_remedy() {
                 fs::write(record, bytes).unwrap();
             },
         ),
+        ("original clocks", Verdict::Bad, "sudo reboot", |root| {
+            fs::create_dir_all(root.join("run/fulcrum")).unwrap();
+            fs::write(root.join("run/fulcrum/original-clocks"), "torn").unwrap();
+        }),
         ("board", Verdict::Bad, "", |root| {
             fs::remove_file(root.join("proc/device-tree/compatible")).unwrap();
+        }),
+        ("board", Verdict::Bad, "fulcrumd capture", |root| {
+            let compatible = root.join("proc/device-tree/compatible");
+            fs::write(compatible, "nvidia,p9999-0000\0nvidia,tegra999\0").unwrap();
+        }),
+        ("board", Verdict::Bad, "power/control", |root| {
+            fs::remove_dir_all(root.join("sys/class/devfreq")).unwrap();
+            fs::remove_dir_all(root.join("sys/devices/platform/bus@0")).unwrap();
         }),
     ];
     for (subject, verdict, mend, damage) in cases {

@@ -4,7 +4,7 @@ use super::controls::{Controls, read_patiently, write_patiently};
 use super::node::{Cause, Node, NodeError};
 use super::number;
 use super::range::RangeNodes;
-use super::startup::{DiscoverError, read_start, read_table};
+use super::startup::{DiscoverError, read_start, read_table, sorted_entries};
 use super::sysfs::Sysfs;
 use super::topology::{Cluster, cpus_of};
 use fulcrum_plan::Board;
@@ -75,33 +75,46 @@ fn list_cpus(folder: &Path) -> Result<u64, DiscoverError> {
     Ok(cpus)
 }
 
-/// Clusters as the kernel tells them (`related_cpus`). A cluster whose cores are all offline has no
-/// such file: its CPUs are grouped as the board description says.
+/// Clusters as the kernel tells them: `related_cpus`, because `affected_cpus` leaves out the cores that are
+/// offline. A cluster whose cores are all offline has no such file: its CPUs are grouped as the board
+/// description says.
 fn find_clusters(
     folder: &Path,
     cpus: u64,
     board: &Board,
 ) -> Result<heapless::Vec<Cluster, CLUSTERS_MAX>, DiscoverError> {
+    // A policy bears the number of the CPU that came first, which need not be the lowest.
+    let policies: Vec<Cluster> = sorted_entries(&folder.join("cpufreq"))
+        .iter()
+        .filter_map(|entry| {
+            let policy = entry.file_name()?.to_str()?.strip_prefix("policy")?;
+            let related = read_start(&entry.join("related_cpus")).ok()?;
+            Some(Cluster {
+                policy: policy.parse().ok()?,
+                cpus: number::cpu_set(&related)? & cpus,
+            })
+        })
+        .collect();
+    let told = policies.iter().fold(0, |set, known| set | known.cpus);
     let mut clusters = heapless::Vec::new();
     let mut rest = cpus;
     while rest != 0 {
         let first = rest.trailing_zeros();
-        let known = cpus_of(rest).find_map(|cpu| {
-            let related = folder.join(format!("cpu{cpu}/cpufreq/related_cpus"));
-            let set = number::cpu_set(&read_start(&related).ok()?)? & cpus;
-            (set & (1 << first) != 0).then_some(set)
-        });
+        let known = policies.iter().find(|known| known.cpus & (1 << first) != 0);
         let described = || {
             let next = board
                 .clusters
                 .iter()
                 .find(|start| u32::from(**start) > first);
             let below = next.and_then(|start| 1u64.checked_shl(u32::from(*start)));
-            rest & below.map_or(u64::MAX, |bit| bit.wrapping_sub(1))
+            rest & !told & below.map_or(u64::MAX, |bit| bit.wrapping_sub(1))
         };
-        let members = known.unwrap_or_else(described) & rest;
+        let members = known.map_or_else(described, |known| known.cpus) & rest;
         let cluster = Cluster {
-            policy: u8::try_from(first).unwrap_or_default(),
+            policy: known.map_or_else(
+                || u8::try_from(first).unwrap_or_default(),
+                |known| known.policy,
+            ),
             cpus: members,
         };
         if members == 0 || clusters.push(cluster).is_err() {

@@ -13,14 +13,19 @@ use std::path::{Path, PathBuf};
 /// Device-tree names of the GPUs: Xavier, TX2, Orin on JetPack 5, Thor, Orin from JetPack 6 on.
 const DEVICE_TREE_NAMES: [&str; 5] = ["gv11b", "gp10b", "ga10b", "gb10b", "gpu"];
 
+/// What the class calls the GPU of a Thor, which has no node in the device tree: the graphics clusters, and
+/// not `gpu-nvd-0`, which is video (jetson.md 1.3).
+const CLASS_NAME: &str = "gpu-gpc-";
+
 /// Where the folder is when the class link is missing, newest layout first.
-const KNOWN_FOLDERS: [&str; 6] = [
+const KNOWN_FOLDERS: [&str; 7] = [
     "sys/devices/platform/bus@0/17000000.gpu/devfreq/17000000.gpu",
     "sys/devices/platform/17000000.gpu/devfreq/17000000.gpu",
     "sys/devices/17000000.ga10b/devfreq/17000000.ga10b",
     "sys/devices/17000000.gv11b/devfreq/17000000.gv11b",
     "sys/devices/gpu.0/devfreq/17000000.gv11b",
     "sys/devices/17000000.gp10b/devfreq/17000000.gp10b",
+    "sys/devices/57000000.gpu/devfreq/57000000.gpu",
 ];
 
 /// The GPU's range.
@@ -65,11 +70,17 @@ pub(super) fn find_folder(root: &Path) -> Option<PathBuf> {
         .map(|entry| entry.path())
         .collect();
     entries.sort();
-    let by_class = entries.into_iter().find(|folder| {
+    let is_named = |folder: &&PathBuf| {
         let name = read_start(&folder.join("device/of_node/name")).unwrap_or_default();
         number::first_line(&name).is_some_and(|name| DEVICE_TREE_NAMES.contains(&name))
-    });
-    by_class.or_else(|| {
+    };
+    let is_thors = |folder: &&PathBuf| {
+        let name = folder.file_name().map(|name| name.to_string_lossy());
+        name.is_some_and(|name| name.starts_with(CLASS_NAME))
+    };
+    let by_class = entries.iter().find(is_named);
+    let by_class = by_class.or_else(|| entries.iter().find(is_thors));
+    by_class.cloned().or_else(|| {
         KNOWN_FOLDERS
             .iter()
             .map(|folder| root.join(folder))

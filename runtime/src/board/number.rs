@@ -9,15 +9,22 @@
 pub fn parse_u64(bytes: &[u8]) -> Option<u64> {
     let text = first_line(bytes)?;
     match text.strip_prefix("0x") {
-        Some(digits) => u64::from_str_radix(digits, 16).ok(),
-        None => text.parse().ok(),
+        Some(digits) => unsigned(digits, 16),
+        None => unsigned(text, 10),
     }
+}
+
+/// Digits alone: no kernel spells a number with a plus.
+fn unsigned(text: &str, radix: u32) -> Option<u64> {
+    let value = u64::from_str_radix(text, radix).ok();
+    value.filter(|_| !text.starts_with('+'))
 }
 
 /// The signed decimal number on the first line (temperatures).
 #[must_use]
 pub fn parse_i64(bytes: &[u8]) -> Option<i64> {
-    first_line(bytes)?.parse().ok()
+    let text = first_line(bytes)?;
+    text.parse().ok().filter(|_| !text.starts_with('+'))
 }
 
 /// The first line without its surrounding blanks and NULs; `None` when it is empty or not UTF-8.
@@ -35,7 +42,7 @@ pub fn table(bytes: &[u8]) -> impl Iterator<Item = u64> + '_ {
     core::str::from_utf8(bytes)
         .unwrap_or_default()
         .split_ascii_whitespace()
-        .map_while(|word| word.parse().ok())
+        .map_while(|word| unsigned(word, 10))
 }
 
 /// A set of CPUs as bits, from `0-3,5` (`online`) or `0 1 2 3` (`related_cpus`). `None` for anything
@@ -48,12 +55,12 @@ pub fn cpu_set(bytes: &[u8]) -> Option<u64> {
         .filter(|word| !word.is_empty())
     {
         let (first, last) = word.split_once('-').unwrap_or((word, word));
-        let (first, last): (u32, u32) = (first.parse().ok()?, last.parse().ok()?);
+        let (first, last) = (unsigned(first, 10)?, unsigned(last, 10)?);
         if first > last {
             return None;
         }
         for cpu in first..=last {
-            set |= 1u64.checked_shl(cpu)?;
+            set |= 1u64.checked_shl(u32::try_from(cpu).ok()?)?;
         }
     }
     Some(set)
@@ -79,6 +86,8 @@ mod tests {
             b"\n",
             b"<unsupported>\n",
             b"-1\n",
+            b"+1\n",
+            b"0x+f\n",
             b"1.5\n",
             b"0x\n",
             b"99999999999999999999\n",
@@ -86,7 +95,9 @@ mod tests {
         ] {
             assert_eq!(parse_u64(bad), None, "{bad:?}");
         }
-        assert_eq!(parse_i64(b"41.5\n"), None);
+        for bad in [&b"41.5\n"[..], b"+41\n", b"--1\n"] {
+            assert_eq!(parse_i64(bad), None, "{bad:?}");
+        }
     }
 
     #[test]
@@ -95,6 +106,7 @@ mod tests {
         assert!(table(rates).eq([204_000, 665_600, 2_133_000]));
         assert!(table(b"306000000 408000000 \n").eq([306_000_000, 408_000_000]));
         assert_eq!(table(b"").count(), 0);
+        assert!(table(b"204000 +665600\n").eq([204_000]));
     }
 
     #[test]
@@ -102,7 +114,7 @@ mod tests {
         assert_eq!(cpu_set(b"0-3,5\n"), Some(0b10_1111));
         assert_eq!(cpu_set(b"4 5 6 7 \n"), Some(0b1111_0000));
         assert_eq!(cpu_set(b"63\n"), Some(1 << 63));
-        for bad in [&b"\n"[..], b"3-0\n", b"64\n", b"0-\n", b"a\n"] {
+        for bad in [&b"\n"[..], b"3-0\n", b"64\n", b"0-\n", b"+1\n", b"a\n"] {
             assert_eq!(cpu_set(bad), None, "{bad:?}");
         }
     }

@@ -115,7 +115,11 @@ impl Rails {
                 _ => {}
             }
         }
-        rails.truncate(BOARD_RAILS_MAX);
+        if rails.len() > BOARD_RAILS_MAX {
+            // A carrier board may have chips of its own, and be listed first.
+            rails.sort_by_key(|rail: &Rail| !summed.iter().any(|name| rail.name == name.as_str()));
+            rails.truncate(BOARD_RAILS_MAX);
+        }
         let mut total = Some(heapless::Vec::new());
         for wanted in &summed {
             match rails.iter().position(|rail| rail.name == wanted.as_str()) {

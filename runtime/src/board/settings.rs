@@ -120,8 +120,8 @@ impl Settings {
         learnt
     }
 
-    /// The power mode these settings amount to: the upper bounds. A clock that is not known (the
-    /// memory clock without a lock) is 0.
+    /// The power mode these settings amount to: the upper bounds, of the slowest CPU cluster. A clock that
+    /// is not known (the memory clock without a lock) is 0.
     #[must_use]
     pub fn effective_mode(&self, topology: &Topology) -> PowerMode {
         let khz = |value: u64| Khz(u32::try_from(value).unwrap_or(u32::MAX));
@@ -130,7 +130,7 @@ impl Settings {
             .iter()
             .filter_map(|cluster| cluster.range_khz)
             .map(|range| range.max)
-            .max();
+            .min();
         let emc_hz = self.emc.locked_hz().unwrap_or(0);
         let emc_khz = match nearest(&topology.emc_khz, khz(emc_hz / 1000)) {
             listed if same_clock(u64::from(listed.0) * 1000, emc_hz) => listed,

@@ -98,6 +98,24 @@ impl fmt::Display for DiscoverError {
 
 impl std::error::Error for DiscoverError {}
 
+impl DiscoverError {
+    /// The command that mends it, if one does.
+    #[must_use]
+    pub fn mend(&self) -> Option<&'static str> {
+        match self {
+            Self::UnknownBoard { .. } => {
+                Some("sudo fulcrumd capture --to DIR, which holds what a description is made of")
+            }
+            Self::NoCpuClocks { .. } => Some("sudo modprobe tegra194-cpufreq"),
+            Self::NoGpu { .. } => {
+                Some("echo on | sudo tee /sys/devices/{,platform/}gpu.0/power/control")
+            }
+            Self::Unreadable { .. } => Some("sudo fulcrumd doctor"),
+            Self::NoDeviceTree { .. } | Self::BadTable { .. } => None,
+        }
+    }
+}
+
 /// Reads the start of a file: 4 KiB, which every sysfs file fits.
 pub(super) fn read_start(path: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
