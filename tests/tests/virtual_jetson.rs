@@ -344,7 +344,19 @@ fn i7_what_goes_wrong_on_the_board_while_it_is_measured_is_told() {
     let hot = profile(&jetson, hot).unwrap();
     assert!(hot.throttled, "{hot:?}");
     assert_ne!(hot.mode_after, MODE);
+    // In the middle alone: neither what is read before nor what is read after shows it.
+    let reports = Cell::new(0);
+    let hot_for_a_second = |stage| {
+        if stage == Stage::Measure {
+            reports.set(reports.get() + 1);
+            let limit = (reports.get() == 1).then_some(1_190_400);
+            jetson.kernel().set_thermal_limit_khz(limit);
+        }
+    };
     jetson.kernel().set_thermal_limit_khz(None);
+    let hot = profile(&jetson, hot_for_a_second).unwrap();
+    assert!(reports.get() > 2 && hot.throttled, "{hot:?}");
+    assert_eq!((hot.mode_before, hot.mode_after), (MODE, MODE));
 
     for fault in [SensorFault::Vanished, SensorFault::Again] {
         let vanish = |stage| {

@@ -31,6 +31,8 @@ pub struct Running {
     pub cpu_khz: Option<Khz>,
     /// The GPU, while it is powered.
     pub gpu_khz: Option<Khz>,
+    /// Whether heat limited a clock: a limit comes and goes while a board is at its edge.
+    pub heat_limited: bool,
 }
 
 impl Running {
@@ -52,7 +54,7 @@ impl Running {
     }
 
     /// What held for most of some readings: the median of each clock, so that one reading in the middle of
-    /// a change does not count.
+    /// a change does not count. A limit by heat counts if one of them saw it.
     #[must_use]
     pub fn median(readings: &[Self]) -> Self {
         let median = |clock: fn(&Self) -> Option<Khz>| {
@@ -63,6 +65,7 @@ impl Running {
         Self {
             cpu_khz: median(|running| running.cpu_khz),
             gpu_khz: median(|running| running.gpu_khz),
+            heat_limited: readings.iter().any(|running| running.heat_limited),
         }
     }
 }
@@ -90,7 +93,7 @@ impl RunningClocks {
         }
     }
 
-    /// Measures once: half a millisecond for each CPU cluster.
+    /// Measures the clocks once: half a millisecond for each CPU cluster.
     #[must_use]
     pub fn measure(&self) -> Running {
         let clusters = self.cpu.iter().filter_map(|path| measured(path));
@@ -98,6 +101,7 @@ impl RunningClocks {
         Running {
             cpu_khz: khz.filter(|khz| *khz > 0).min().map(Khz),
             gpu_khz: self.gpu.as_deref().and_then(gpu_khz),
+            heat_limited: false,
         }
     }
 
@@ -140,6 +144,7 @@ mod tests {
         Running {
             cpu_khz: Some(Khz(cpu_khz)),
             gpu_khz: Some(Khz(gpu_khz)),
+            heat_limited: false,
         }
     }
 
@@ -168,5 +173,10 @@ mod tests {
         assert_eq!(Running::median(&[wrong, right, wrong]), wrong);
         assert_eq!(Running::median(&[Running::default(), right]), right);
         assert_eq!(Running::median(&[]), Running::default());
+        let hot = Running {
+            heat_limited: true,
+            ..right
+        };
+        assert!(Running::median(&[right, hot, right]).heat_limited);
     }
 }

@@ -45,7 +45,7 @@ pub trait Rig {
     /// Over-current events since boot; `None` if they are not counted.
     fn over_current_events(&mut self) -> Option<u64>;
 
-    /// Whether a thermal limit holds a clock down now.
+    /// Whether a thermal limit holds a clock down now, or did while the last minibatches ran.
     fn is_throttled(&mut self) -> bool;
 
     /// Runs minibatches of the loaded workload until `on_minibatch` breaks.
@@ -164,12 +164,11 @@ fn run(
     told.map(|()| course)
 }
 
-/// A counter that vanished in between counts as one event: the profile cannot be trusted.
+/// A counter that vanished or began anew in between counts as one event: the profile cannot be trusted.
 fn events_between(before: Option<u64>, after: Option<u64>) -> Option<u32> {
-    before.map(|before| match after {
-        Some(after) => u32::try_from(after.saturating_sub(before)).unwrap_or(u32::MAX),
-        None => 1,
-    })
+    let before = before?;
+    let events = after.and_then(|after| after.checked_sub(before));
+    Some(events.map_or(1, |events| u32::try_from(events).unwrap_or(u32::MAX)))
 }
 
 /// A [`Profiler`] that measures on a rig.
@@ -343,7 +342,8 @@ mod tests {
         assert_eq!(measured(&mut rig).unwrap().over_current_events, None);
         assert!(!rig.log.contains(&"wait"), "there is nothing to wait for");
         assert_eq!(events_between(Some(3), None), Some(1));
-        assert_eq!(events_between(Some(3), Some(2)), Some(0));
+        assert_eq!(events_between(Some(3), Some(2)), Some(1));
+        assert_eq!(events_between(Some(3), Some(3)), Some(0));
     }
 
     #[test]

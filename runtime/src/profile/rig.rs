@@ -35,7 +35,7 @@ pub trait Work<C: Controls> {
     fn load(&mut self, order: &Order) -> Result<(), Trouble>;
 
     /// Runs minibatches, with the board's power sampled beside, until `on_minibatch` breaks. Tells the
-    /// clocks that ran meanwhile.
+    /// clocks that ran meanwhile, and whether heat limited them.
     ///
     /// # Errors
     /// The engine failed.
@@ -113,6 +113,11 @@ fn reported(drifted: bool, asked: Khz, live: Khz) -> Khz {
     }
 }
 
+/// A board that does not tell is not known to throttle.
+fn is_heat_limited<C: Controls>(board: &Jetson<C>) -> bool {
+    board.is_heat_limited().unwrap_or(false)
+}
+
 impl<C: Controls, W: Work<C>> Rig for JetsonRig<C, W> {
     fn load(&mut self, order: &Order) -> Result<(), Trouble> {
         if self.jetson.power().is_none() {
@@ -158,8 +163,7 @@ impl<C: Controls, W: Work<C>> Rig for JetsonRig<C, W> {
     }
 
     fn is_throttled(&mut self) -> bool {
-        // A board that does not tell is not known to throttle.
-        self.jetson.is_heat_limited().unwrap_or(false)
+        self.running.heat_limited || is_heat_limited(&self.jetson)
     }
 
     fn run(&mut self, order: &Order, on_minibatch: &mut OnMinibatch<'_>) -> Result<(), Trouble> {
@@ -249,7 +253,10 @@ impl Sampler {
                 .push(sample);
             if measured.elapsed() >= CLOCKS_PERIOD {
                 measured = Instant::now();
-                clocks.push(board.running().measure());
+                clocks.push(Running {
+                    heat_limited: is_heat_limited(board),
+                    ..board.running().measure()
+                });
             }
             thread::park_timeout(SAMPLE_PERIOD);
         }

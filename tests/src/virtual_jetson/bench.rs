@@ -87,6 +87,7 @@ impl<'a> VirtualWork<'a> {
         Running {
             cpu_khz: cpu.min(),
             gpu_khz: None,
+            heat_limited: board.is_heat_limited() == Some(true),
         }
     }
 }
