@@ -11,6 +11,7 @@ pub mod models;
 pub mod onnxruntime;
 pub mod programs;
 pub mod recorder;
+pub mod running;
 pub mod soak;
 pub mod ssh;
 pub mod tree;

@@ -4,18 +4,14 @@
 use fulcrum::board_folder::{self, JetPack};
 use fulcrum_planner::boards;
 use fulcrum_tests::programs::{Answer, fulcrum, fulcrumd};
+use fulcrum_tests::running::Running;
 use fulcrum_tests::tree::{self, TemporaryFolder};
-use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::{self, Receiver};
-use std::time::{Duration, Instant};
+use std::process::Command;
+use std::time::Duration;
 
-/// For what takes a second or two on a machine that is not busy.
-const PATIENCE: Duration = Duration::from_secs(60);
 const CPU_MAX: &str = "sys/devices/system/cpu/cpufreq/policy0/scaling_max_freq";
 const GPU_MASK: &str = "sys/class/devfreq/17000000.ga10b/device/tpc_pg_mask";
 
@@ -68,70 +64,11 @@ impl Device {
     }
 }
 
-/// A `fulcrumd run` that holds a mode.
-struct Held {
-    child: Child,
-    stdout: Receiver<String>,
-    stderr: Receiver<String>,
-}
-
-fn lines(stream: impl std::io::Read + Send + 'static) -> Receiver<String> {
-    let (sender, lines) = mpsc::channel();
-    std::thread::spawn(move || {
-        let all = BufReader::new(stream).lines().map_while(Result::ok);
-        all.for_each(|line| drop(sender.send(line)));
-    });
-    lines
-}
-
-impl Held {
-    fn start(mut command: Command) -> Self {
-        let mut child = command
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let stdout = lines(child.stdout.take().unwrap());
-        let stderr = lines(child.stderr.take().unwrap());
-        let first = stdout.recv_timeout(PATIENCE).unwrap();
-        assert!(first.contains("\"started\""), "{first}");
-        Self {
-            child,
-            stdout,
-            stderr,
-        }
-    }
-
-    /// Waits for a line on standard error.
-    fn says(&self, words: &str) -> String {
-        let deadline = Instant::now() + PATIENCE;
-        let mut said = String::new();
-        loop {
-            let left = deadline.saturating_duration_since(Instant::now());
-            match self.stderr.recv_timeout(left) {
-                Ok(line) if line.contains(words) => return line,
-                Ok(line) => said += &line,
-                Err(_) => panic!("not said: {words}; but: {said}"),
-            }
-        }
-    }
-
-    /// Ends it; its summary.
-    fn end(mut self) -> Value {
-        let pid = self.child.id().to_string();
-        let told = Command::new("kill").args(["-s", "TERM", &pid]).status();
-        assert!(told.unwrap().success());
-        assert_eq!(self.child.wait().unwrap().code(), Some(0));
-        let last = self.stdout.iter().last().unwrap();
-        serde_json::from_str(&last).unwrap()
-    }
-}
-
 #[test]
 fn a_second_actor_is_answered_three_times_and_then_reported() {
     let device = Device::new("synthetic:orin-agx");
     let before = device.board();
-    let held = Held::start(device.run(&[]));
+    let held = Running::start(device.run(&[]));
     let ours = device.number(CPU_MAX);
     for _ in 0..3 {
         fs::write(device.file(CPU_MAX), "2201600\n").unwrap();
@@ -156,7 +93,7 @@ fn over_current_and_heat_are_counted_and_answered_with_a_mode_of_less_power() {
     let cooling = device.file("sys/class/thermal/cooling_device0/cur_state");
     // Those of before count for nothing.
     fs::write(&counter, "7\n").unwrap();
-    let held = Held::start(device.run(&[]));
+    let held = Running::start(device.run(&[]));
     // It reads within half a second; what it has not read yet would be of before.
     std::thread::sleep(Duration::from_secs(2));
     fs::write(&counter, "12\n").unwrap();
