@@ -10,6 +10,7 @@
 //! - [`engine_install`]: ONNX Runtime into the cache;
 //! - [`fulcrumd`]: starting the runtime on this machine;
 //! - [`nvpmodel`]: NVIDIA's named modes out of the user's `nvpmodel.conf`;
+//! - [`captured_board`]: a board description out of that and a captured folder;
 //! - [`packing`]: samples out of arrays and tables;
 //! - [`target`], [`fleet`]: where plans are flashed to, one device or many;
 //! - [`plan_file`]: plan files and boards by name;
@@ -28,6 +29,7 @@
 pub mod array;
 pub mod board_folder;
 pub mod cache;
+pub mod captured_board;
 pub mod cli;
 pub mod command;
 pub mod digits;

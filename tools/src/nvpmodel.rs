@@ -66,6 +66,13 @@ pub enum Reason {
     MissingKey(&'static str),
     /// A number was expected.
     NotANumber(String),
+    /// A value that the file it is for does not take.
+    Value {
+        /// What the mode writes.
+        value: String,
+        /// What may be written there.
+        allowed: &'static str,
+    },
     /// A line with too few fields, or outside any block.
     Stray(String),
     /// A mode sets a parameter or argument that was not declared before.
@@ -90,6 +97,9 @@ impl fmt::Display for ConfError {
             ),
             Reason::MissingKey(key) => write!(f, "the block has no {key}="),
             Reason::NotANumber(text) => write!(f, "\"{text}\" is not a whole number"),
+            Reason::Value { value, allowed } => {
+                write!(f, "\"{value}\" cannot be set here; allowed: {allowed}")
+            }
             Reason::Stray(text) => write!(f, "\"{text}\" belongs to no block, or lacks a field"),
             Reason::Undeclared(name) => write!(f, "{name} was not declared by a PARAM block"),
             Reason::SameId(id) => write!(f, "the mode id {id} is used twice"),
@@ -137,13 +147,9 @@ pub fn parse(text: &str) -> Result<Conf, ConfError> {
                 args.insert(arg.to_owned(), path.to_owned());
             }
             (Block::Mode, Some(param), Some(arg), Some(value)) => {
-                if !conf
-                    .params
-                    .get(param)
-                    .is_some_and(|args| args.contains_key(arg))
-                {
-                    return Err(at(Reason::Undeclared(format!("{param} {arg}"))));
-                }
+                let path = conf.params.get(param).and_then(|args| args.get(arg));
+                let path = path.ok_or_else(|| at(Reason::Undeclared(format!("{param} {arg}"))))?;
+                target(path, arg).check(value).map_err(at)?;
                 let setting = (param.to_owned(), arg.to_owned(), value.to_owned());
                 if let Some(mode) = conf.modes.last_mut() {
                     mode.settings.push(setting);
@@ -212,6 +218,36 @@ enum Target {
     Other,
 }
 
+impl Target {
+    /// Whether a mode may write this.
+    fn check(&self, value: &str) -> Result<(), Reason> {
+        let (is_allowed, allowed) = match self {
+            Self::CpuOnline(_) => (matches!(value, "0" | "1"), "0, 1"),
+            Self::CpuMax(_) | Self::GpuMax | Self::EmcCap => (
+                value == "-1" || value.parse::<u64>().is_ok(),
+                "a whole number, -1 for no cap",
+            ),
+            Self::Mask(_) => (mask(value).is_some(), "a whole number"),
+            Self::Silent | Self::Other => (true, ""),
+        };
+        match is_allowed {
+            true => Ok(()),
+            false => Err(Reason::Value {
+                value: value.to_owned(),
+                allowed,
+            }),
+        }
+    }
+}
+
+/// A mask, in decimal or hexadecimal digits.
+fn mask(value: &str) -> Option<u64> {
+    match value.strip_prefix("0x") {
+        Some(digits) => u64::from_str_radix(digits, 16).ok(),
+        None => value.parse().ok(),
+    }
+}
+
 fn target(path: &str, arg: &str) -> Target {
     let cpu = || {
         let rest = path.split_once("/cpu/cpu")?.1;
@@ -242,6 +278,19 @@ fn target(path: &str, arg: &str) -> Target {
 }
 
 impl Conf {
+    /// The lowest CPU clock that the default mode allows, in kHz; `None` if it says nothing of it.
+    #[must_use]
+    pub fn cpu_floor_khz(&self) -> Option<u64> {
+        let is_default = |mode: &&ConfMode| mode.id == self.default_id;
+        let settings = &self.modes.iter().find(is_default)?.settings;
+        let floors = settings.iter().filter_map(|(param, arg, value)| {
+            let path = self.params.get(param)?.get(arg)?;
+            let is_cpus = path.contains("/cpu/cpu") && arg.starts_with("MIN_FREQ");
+            is_cpus.then(|| value.parse().ok())?
+        });
+        floors.filter(|khz| *khz > 0).min()
+    }
+
     /// The modes, as power modes of `board`. Caps between two clocks of the board take the lower one,
     /// as the kernel does.
     #[must_use]
@@ -269,7 +318,7 @@ impl Conf {
                 }
                 Target::GpuMax => gpu_hz = cap,
                 Target::EmcCap => emc_hz = cap.filter(|hz| *hz != 0),
-                Target::Mask(name) => masks.extend(value.parse().map(|value| (name, value))),
+                Target::Mask(name) => masks.extend(mask(value).map(|value| (name, value))),
                 Target::CpuOnline(_) | Target::Silent => {}
                 Target::Other => notes.push(format!("{param} {arg} {value}: not ours to set")),
             }
@@ -441,6 +490,9 @@ OC WARN 3000
                 29,
                 "lacks a field",
             ),
+            ("MAX_FREQ 1000000", "MAX_FREQ 1e6", 34, "-1 for no cap"),
+            ("CORE_4 0 ", "CORE_4 off ", 30, "allowed: 0, 1"),
+            ("MASK 252", "MASK all", 32, "\"all\" cannot be set here"),
             ("< PM_CONFIG", "< POWER_BUDGET", 39, "begins no block"),
             ("DEFAULT=2", "DEFAULT=1", 0, "PM_CONFIG"),
         ] {

@@ -11,18 +11,15 @@ use std::path::{Path, PathBuf};
 
 /// Options of `fulcrum flash`.
 #[derive(Debug, clap::Args)]
+#[command(group = clap::ArgGroup::new("where").required(true).args(["to", "inventory"]))]
 pub struct Arguments {
     /// The plan file
     plan: PathBuf,
     /// Where to: a device folder, or a host through ssh (DIR there: /var/lib/fulcrum/plans)
-    #[arg(
-        long,
-        value_name = "DIR|ssh:USER@HOST[:DIR]",
-        required_unless_present = "inventory"
-    )]
+    #[arg(long, value_name = "DIR|ssh:USER@HOST[:DIR]")]
     to: Option<Target>,
     /// Where to: every [[host]] of this file (name, to, board), in parallel
-    #[arg(long, value_name = "FILE", conflicts_with = "to")]
+    #[arg(long, value_name = "FILE")]
     inventory: Option<PathBuf>,
     /// Most hosts at a time
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u8).range(1..=64))]

@@ -1,13 +1,14 @@
 //! `fulcrum import-nvpmodel`: NVIDIA's named modes, out of the user's own conf file, beside ours.
 
 use super::show::{ModeJson, mhz};
-use crate::nvpmodel::NamedMode;
+use crate::nvpmodel::{Conf, NamedMode};
 use crate::source::SourceArgument;
 use crate::table::Table;
 use crate::verdict::Verdict;
-use crate::{nvpmodel, plan_file, presets};
-use anyhow::Context;
-use fulcrum_plan::Board;
+use crate::{captured_board, nvpmodel, plan_file, presets, progress};
+use anyhow::{Context, bail};
+use fulcrum_plan::durable::replace_file;
+use fulcrum_plan::{Board, description};
 use serde::Serialize;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -18,8 +19,14 @@ pub struct Arguments {
     /// The conf file, such as /etc/nvpmodel.conf of the board
     conf: PathBuf,
     /// Board whose clocks the modes are read with: a name, or a description file (.toml)
-    #[arg(long, value_name = "NAME|FILE")]
-    board: String,
+    #[arg(long, value_name = "NAME|FILE", required_unless_present = "capture")]
+    board: Option<String>,
+    /// Folder that `fulcrumd capture` made on the board: its clocks instead, for a board without a description
+    #[arg(long, value_name = "DIR", conflicts_with = "board")]
+    capture: Option<PathBuf>,
+    /// Write the description of the captured board here
+    #[arg(long, value_name = "FILE.toml", requires = "capture")]
+    out: Option<PathBuf>,
     /// Plan to compare the modes with: each is measured with the plan's workloads
     #[arg(
         long,
@@ -49,12 +56,17 @@ struct NamedModeJson {
 /// Runs the command.
 ///
 /// # Errors
-/// The file cannot be read or is no conf file (the message names the line), or an unknown board.
+/// The file cannot be read or is no conf file (the message names the line), an unknown board, or a captured
+/// folder that lacks what a description needs.
 pub fn run(arguments: &Arguments) -> anyhow::Result<Verdict> {
-    let board = plan_file::board(&arguments.board)?;
     let path = arguments.conf.display().to_string();
     let text = std::fs::read_to_string(&arguments.conf).with_context(|| path.clone())?;
     let conf = nvpmodel::parse(&text).with_context(|| path.clone())?;
+    let board = match (&arguments.board, &arguments.capture) {
+        (Some(board), _) => plan_file::board(board)?,
+        (None, Some(folder)) => captured(folder, &conf, arguments.out.as_deref())?,
+        (None, None) => bail!("--board or --capture says whose clocks the modes are read with"),
+    };
     let modes = conf.named_modes(&board);
     if let (Some(plan), Some(profiles)) = (&arguments.plan, &arguments.profiles) {
         return compare(plan, profiles, &board, &modes);
@@ -96,6 +108,22 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<Verdict> {
     }
     write!(out, "{table}")?;
     Ok(Verdict::Done)
+}
+
+/// The board of a captured folder, described in a file too if one is asked for.
+fn captured(folder: &Path, conf: &Conf, out: Option<&Path>) -> anyhow::Result<Board> {
+    let option = || format!("--capture {}", folder.display());
+    let text = captured_board::describe(folder, conf).with_context(option)?;
+    let board = description::parse(&text).with_context(option)?;
+    if let Some(out) = out {
+        replace_file(out, text.as_bytes()).with_context(|| format!("--out {}", out.display()))?;
+        progress::say(&format!(
+            "{}: the board `{}`; check its power_rails, and put it into plans/boards",
+            out.display(),
+            board.name
+        ));
+    }
+    Ok(board)
 }
 
 /// Measures the modes, and says how much faster the plan is at no more power.
