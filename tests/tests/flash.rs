@@ -16,7 +16,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread::sleep;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// A plan of a simulated board.
 fn plan(folder: &Path, board: &str, seed: u32) -> PathBuf {
@@ -214,68 +214,195 @@ fn a_fleet_is_flashed_in_parallel_with_a_table_of_outcomes() {
     );
 }
 
-/// On a disk, where a sync takes its time, and not in memory.
+/// How many flashes of each kind are killed; `FULCRUM_KILLS` says otherwise.
+const KILLS: usize = 100;
+
+/// Two plans, and the device's folder that gets the one that it does not have, over and over.
+struct Bench {
+    folder: PathBuf,
+    plans: [PathBuf; 2],
+    bytes: [Vec<u8>; 2],
+    kills: usize,
+}
+
+impl Bench {
+    /// On a disk, where a sync takes its time, and not in memory.
+    fn new(name: &str) -> Self {
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+        let _ = fs::remove_dir_all(&folder);
+        fs::create_dir_all(&folder).unwrap();
+        let plans = [1, 2].map(|seed| plan(&folder, "orin-agx", seed));
+        let bytes = plans.each_ref().map(|plan| fs::read(plan).unwrap());
+        let kills = std::env::var("FULCRUM_KILLS");
+        Self {
+            folder,
+            plans,
+            bytes,
+            kills: kills.map_or(KILLS, |kills| kills.parse().unwrap()),
+        }
+    }
+
+    fn device(&self) -> PathBuf {
+        self.folder.join("device")
+    }
+
+    /// The plan in use, which is a good one and one of the two; and which the other is.
+    fn look(&self, place: &str) -> (usize, usize) {
+        let found = in_use(&self.device());
+        wire::decode(&found, boards::all()).unwrap_or_else(|error| panic!("{place}: {error}"));
+        let peeked = Store::new(&self.device()).peek(boards::all());
+        peeked.unwrap_or_else(|error| panic!("{place}: {error}"));
+        let which = self.bytes.iter().position(|bytes| *bytes == found);
+        let which = which.unwrap_or_else(|| panic!("{place}: neither plan"));
+        (which, 1 - which)
+    }
+
+    /// The next flash goes through and clears away what the kills left behind.
+    fn end(&self, mut flash: Command) {
+        let (_, other) = self.look("at the end");
+        assert!(flash.arg(&self.plans[other]).status().unwrap().success());
+        assert_eq!(self.look("after it").0, other);
+        let names: BTreeSet<_> = fs::read_dir(self.device())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        let expected = ["a.plan", "b.plan", "current"].map(str::to_owned);
+        assert_eq!(names, BTreeSet::from(expected));
+    }
+}
+
 #[test]
 fn kills_at_random_instants_of_a_flash_never_tear_a_plan() {
-    const KILLS: usize = 200;
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("flash_kills");
-    let _ = fs::remove_dir_all(&folder);
-    fs::create_dir_all(&folder).unwrap();
-    let plans = [1, 2].map(|seed| plan(&folder, "orin-agx", seed));
-    let bytes = plans.each_ref().map(|plan| fs::read(plan).unwrap());
-    let device = folder.join("device");
-    let flash = |which: usize| {
+    let bench = Bench::new("flash_kills");
+    let flash = || {
         let mut command = fulcrum();
-        command
-            .arg("flash")
-            .arg(&plans[which])
-            .arg("--to")
-            .arg(&device);
+        command.arg("flash").arg("--to").arg(bench.device());
         command.stdout(Stdio::null()).stderr(Stdio::null());
         command
     };
     let begun = Instant::now();
-    assert!(flash(0).status().unwrap().success());
-    assert!(flash(1).status().unwrap().success());
+    for plan in &bench.plans {
+        assert!(flash().arg(plan).status().unwrap().success());
+    }
     // What a flash takes, followed as the machine gets slower and faster: most are to be killed late.
     let mut duration = begun.elapsed() / 2;
 
     let seed = 7u64;
     let mut random = Random::new(seed, &[b"kills"]);
     let (mut rounds, mut killed, mut switched) = (0, 0, 0);
-    while killed < KILLS {
+    while killed < bench.kills {
         let place = format!("seed {seed}, round {rounds}");
         assert!(
-            rounds < 10 * KILLS,
+            rounds < 10 * bench.kills,
             "{place}: {killed} flashes were killed under way"
         );
-        let before = in_use(&device);
-        let which = usize::from(before == bytes[0]);
-        let mut child = flash(which).spawn().unwrap();
+        let (before, which) = bench.look(&place);
+        let mut child = flash().arg(&bench.plans[which]).spawn().unwrap();
         sleep(duration.mul_f64(0.3 + 0.7 * random.uniform()));
         let was_under_way = child.try_wait().unwrap().is_none();
         let _ = child.kill();
         child.wait().unwrap();
         duration = duration.mul_f64(if was_under_way { 1.05 } else { 0.85 });
-        let found = in_use(&device);
-        assert!(found == before || found == bytes[which], "{place}");
-        wire::decode(&found, boards::all()).unwrap_or_else(|error| panic!("{place}: {error}"));
-        let peeked = Store::new(&device).peek(boards::all());
-        peeked.unwrap_or_else(|error| panic!("{place}: {error}"));
         killed += usize::from(was_under_way);
-        switched += usize::from(found != before);
+        switched += usize::from(bench.look(&place).0 != before);
         rounds += 1;
     }
     println!("{killed} of {rounds} flashes were killed under way; {switched} switched the plan");
     assert!(switched > 0, "none got through");
-    // And the next flash goes through and clears away what the kills left behind.
-    let which = usize::from(in_use(&device) == bytes[0]);
-    assert!(flash(which).status().unwrap().success());
-    assert_eq!(in_use(&device), bytes[which]);
-    let names: BTreeSet<_> = fs::read_dir(&device)
-        .unwrap()
-        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-        .collect();
-    let expected = ["a.plan", "b.plan", "current"].map(str::to_owned);
-    assert_eq!(names, BTreeSet::from(expected));
+    bench.end(flash());
+}
+
+/// Either end may die: the workstation's program, or the device's once it has begun.
+#[test]
+fn kills_at_both_ends_of_a_flash_through_ssh_never_tear_a_plan() {
+    let bench = Bench::new("flash_kills_through_ssh");
+    let server = SshServer::start();
+    let program = device(&bench.folder, &agx_orin(&bench.folder));
+    // The device says which of its processes it is.
+    let note = bench.folder.join("device.pid");
+    let noted = bench.folder.join("noted");
+    let text = format!(
+        "#!/bin/sh\necho $$ >{}\nexec {program} \"$@\"\n",
+        note.display()
+    );
+    fs::write(&noted, text).unwrap();
+    fs::set_permissions(&noted, fs::Permissions::from_mode(0o755)).unwrap();
+    let flash = || {
+        let mut command = fulcrum();
+        let to = format!("ssh:{}:{}", SshServer::HOST, bench.device().display());
+        command.args(["flash", "--to", &to, "--ssh", &server.ssh()]);
+        command.arg("--fulcrumd").arg(&noted);
+        command.stdout(Stdio::null()).stderr(Stdio::null());
+        command
+    };
+    for plan in &bench.plans {
+        assert!(flash().arg(plan).status().unwrap().success());
+    }
+
+    let seed = 13u64;
+    let mut random = Random::new(seed, &[b"kills"]);
+    // From the device's first word to its last.
+    let mut duration = Duration::from_millis(20);
+    let (mut rounds, mut killed, mut at_the_device, mut switched) = (0, 0, 0, 0);
+    while killed < bench.kills {
+        let place = format!("seed {seed}, round {rounds}");
+        assert!(rounds < 10 * bench.kills, "{place}: {killed} were killed");
+        let (before, which) = bench.look(&place);
+        let _ = fs::remove_file(&note);
+        let mut child = flash().arg(&bench.plans[which]).spawn().unwrap();
+        let process = pid_in(&note);
+        sleep(duration.mul_f64(random.uniform()));
+        let was_under_way = is_running(&process);
+        let kills_the_device = random.uniform() < 0.75;
+        if kills_the_device {
+            kill(&process);
+        } else {
+            let _ = child.kill();
+        }
+        let success = child.wait().unwrap().success();
+        // A device that lost its workstation may go on to the end.
+        let patience = Instant::now();
+        while is_running(&process) {
+            assert!(patience.elapsed() < Duration::from_secs(30), "{place}");
+            sleep(Duration::from_millis(1));
+        }
+        duration = duration.mul_f64(if was_under_way { 1.05 } else { 0.85 });
+        let (found, _) = bench.look(&place);
+        assert!(!success || found == which, "{place}: not what was said");
+        killed += usize::from(was_under_way);
+        at_the_device += usize::from(was_under_way && kills_the_device);
+        switched += usize::from(found != before);
+        rounds += 1;
+    }
+    println!(
+        "{killed} of {rounds} flashes were killed under way, {at_the_device} of them at the device; \
+         {switched} switched the plan"
+    );
+    assert!(switched > 0, "none got through");
+    bench.end(flash());
+}
+
+/// The number that a process wrote down when it began.
+fn pid_in(note: &Path) -> String {
+    let begun = Instant::now();
+    loop {
+        let text = fs::read_to_string(note).unwrap_or_default();
+        if let Some(process) = text.strip_suffix('\n') {
+            return process.to_owned();
+        }
+        assert!(begun.elapsed() < Duration::from_secs(30), "no connection");
+        sleep(Duration::from_millis(1));
+    }
+}
+
+fn is_running(process: &str) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
+    // `PID (NAME) STATE …`; a zombie has ended.
+    stat.rsplit_once(") ")
+        .is_some_and(|(_, rest)| !rest.starts_with('Z'))
+}
+
+fn kill(process: &str) {
+    let mut command = Command::new("kill");
+    let _ = command.args(["-9", process]).stderr(Stdio::null()).status();
 }

@@ -4,11 +4,15 @@
 
 use fulcrum_plan::PowerMode;
 use fulcrum_plan::units::MilliWatt;
+use fulcrum_planner::random::Random;
 use fulcrum_runtime::board::thermal::MilliCelsius;
+use fulcrum_runtime::board::watch::REAPPLY_MAX;
 use fulcrum_runtime::board::{ApplyError, Jetson, Options};
 use fulcrum_runtime::capture::capture;
 use fulcrum_runtime::doctor::{Report, Verdict};
+use fulcrum_tests::device::Device;
 use fulcrum_tests::programs::{Answer, fulcrumd};
+use fulcrum_tests::running::{PATIENCE, Running};
 use fulcrum_tests::tree::TemporaryFolder;
 use fulcrum_tests::virtual_jetson::fuse::{Call, Hang};
 use fulcrum_tests::virtual_jetson::kernel::Fault;
@@ -314,4 +318,117 @@ fn i6_after_a_hang_at_a_call_and_a_kill_the_next_start_puts_the_clocks_back() {
     }
     println!("{} hangs, {left_changed} left changed clocks", rounds.len());
     assert!(left_changed > 50);
+}
+
+/// How many restores are killed; `FULCRUM_KILLS` says otherwise.
+const KILLS: u64 = 60;
+
+/// The program itself, killed while one of its writes or reads is under way, any of them.
+#[test]
+fn i6_a_restore_killed_at_any_of_its_writes_is_ended_by_the_next_start() {
+    let kills = std::env::var("FULCRUM_KILLS").map_or(KILLS, |kills| kills.parse().unwrap());
+    let mounted = Board::named("orin-agx-jp6");
+    let stock = mounted.jetson.kernel().state();
+    let mut board = mounted.discover();
+    let [low, _] = modes(&board);
+    board.apply(&low).unwrap();
+    let changed = mounted.jetson.kernel().state();
+    let record = mounted.state.path().join("original-clocks");
+    let recorded = fs::read(&record).unwrap();
+    let before = mounted.jetson.kernel().writes();
+    board.restore().unwrap();
+    let writes = mounted.jetson.kernel().writes() - before;
+    drop(board);
+
+    let seed = 17u64;
+    let mut random = Random::new(seed, &[b"kills"]);
+    let mut at_every = vec![0u32; usize::try_from(writes).unwrap()];
+    let mut in_between = 0;
+    for round in 0..kills {
+        mounted.jetson.kernel().set_state(&changed);
+        fs::write(&record, &recorded).unwrap();
+        let k = (random.uniform() * writes as f64) as usize;
+        mounted.hang.arm(Call::Write, k as u64 + 1);
+        let mut restore = fulcrumd();
+        restore.arg("restore");
+        restore.arg("--sysfs-root").arg(mounted.mount.path());
+        restore.arg("--state-dir").arg(mounted.state.path());
+        let mut child = restore.stderr(Stdio::null()).spawn().unwrap();
+        let place = format!("seed {seed}, round {round}, write {}", k + 1);
+        assert!(mounted.hang.wait(PATIENCE), "{place}");
+        child.kill().unwrap();
+        mounted.hang.release();
+        assert_eq!(child.wait().unwrap().code(), None, "{place}: killed");
+        at_every[k] += 1;
+        let left = mounted.jetson.kernel().state();
+        in_between += u64::from(left != changed && left != stock);
+        assert!(mounted.discover().recover().unwrap(), "{place}");
+        assert_eq!(mounted.jetson.kernel().state(), stock, "{place}");
+        assert!(!record.exists(), "{place}");
+    }
+    println!(
+        "{kills} restores killed at one of {writes} writes each (kills at each: {at_every:?}); \
+         {in_between} left neither the clocks of before nor those of after"
+    );
+    assert!(in_between > kills / 2);
+}
+
+/// Everything of a device around it: the loop serves and trains, the watcher and the guard stand beside it.
+#[test]
+fn a_second_actor_beside_a_working_loop_is_answered_a_few_times_and_reported_once() {
+    let device = Device::new();
+    let mounted = Board::named("orin-agx-jp5");
+    let stock = mounted.jetson.kernel().state();
+    let run = Running::start(device.run(&[
+        ("--sysfs-root", mounted.mount.path()),
+        ("--duration-s", "600".as_ref()),
+        ("--power", "40".as_ref()),
+        ("--rate", "20".as_ref()),
+    ]));
+    let ours = mounted.jetson.kernel().state();
+    assert_ne!(ours, stock);
+    let floor = "sys/devices/system/cpu/cpufreq/policy0/scaling_min_freq";
+    assert!(ours.cpu_khz[&0].0 > 115_200);
+    let actors: [(&str, &dyn Fn()); REAPPLY_MAX as usize] = [
+        ("nvpmodel", &|| mounted.jetson.kernel().run_nvpmodel()),
+        ("jetson_clocks", &|| {
+            mounted.jetson.kernel().run_jetson_clocks()
+        }),
+        ("a udev rule", &|| {
+            fs::write(mounted.mount.path().join(floor), "115200\n").unwrap()
+        }),
+    ];
+    for (name, act) in actors {
+        act();
+        let begun = Instant::now();
+        while mounted.jetson.kernel().state() != ours {
+            assert!(begun.elapsed() < PATIENCE, "{name} is not answered");
+            sleep(Duration::from_millis(2));
+        }
+        println!("{name}: the clocks are back after {:?}", begun.elapsed());
+        run.says("something else changed the clocks; they were set again");
+    }
+    mounted.jetson.kernel().run_nvpmodel();
+    let begun = Instant::now();
+    run.says("another program keeps changing");
+    println!("nvpmodel once more: reported after {:?}", begun.elapsed());
+    let left_alone = mounted.jetson.kernel().state();
+    assert_ne!(left_alone, ours);
+    let more = run.said_within(Duration::from_secs(3));
+    assert!(!more.concat().contains("clocks"), "reported once: {more:?}");
+    assert_eq!(mounted.jetson.kernel().state(), left_alone);
+
+    mounted.jetson.kernel().over_current(5);
+    run.says("over-current events: now ");
+    let answered = mounted.jetson.kernel().state();
+    assert!(answered != left_alone && answered != ours, "{answered:?}");
+    let summary = run.end();
+    println!("{summary}");
+    assert!(summary["drifts"].as_u64() >= Some(4), "{summary}");
+    assert_eq!(summary["over_current_events"], 5, "{summary}");
+    assert!(summary["served"].as_u64() > Some(0), "{summary}");
+    assert!(summary["steps"].as_u64() > Some(0), "{summary}");
+    assert_eq!(summary["allocations_in_loop"], 0, "{summary}");
+    assert_eq!(summary["restored"], true, "{summary}");
+    assert_eq!(mounted.jetson.kernel().state(), stock);
 }

@@ -265,6 +265,24 @@ impl Kernel {
         self.state.emc_locked_hz = None;
     }
 
+    /// What jetson_clocks does: every clock pinned to its top (jetson.md 1.4).
+    pub fn run_jetson_clocks(&mut self) {
+        let (_, top_khz) = self.stock_cpu_khz;
+        for bounds in self.state.cpu_khz.values_mut() {
+            *bounds = (top_khz, top_khz);
+        }
+        if let Some(top_hz) = self.gpu_hz.last() {
+            self.state.gpu_hz = (*top_hz, *top_hz);
+        }
+        self.state.emc_locked_hz = self.emc_hz.last().copied();
+    }
+
+    /// Sets the clocks of an earlier time, as a process that changed them and was killed leaves them.
+    pub fn set_state(&mut self, state: &State) {
+        self.state = state.clone();
+        self.generation += 1;
+    }
+
     /// Takes CPUs offline behind everybody's back.
     pub fn take_offline(&mut self, cpus: u64) {
         for cpu in (1..64u8).filter(|cpu| cpus & (1 << cpu) != 0) {
