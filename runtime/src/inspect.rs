@@ -5,7 +5,7 @@ use crate::{Failure, print};
 use fulcrum_runtime::board::Options;
 use fulcrum_runtime::capture;
 use fulcrum_runtime::doctor::{Report, Verdict};
-use fulcrum_runtime::engine::{Engine, library};
+use fulcrum_runtime::engine::{Engine, Provider, library};
 
 /// Prints what the board is, what can be read and set, what will go wrong.
 ///
@@ -30,7 +30,7 @@ pub(crate) fn doctor(options: &Doctor) -> Result<(), Failure> {
     }
 }
 
-/// Loads the library, because a file that is there may still not start.
+/// Loads the library, because a file that is there may still not start, and runs a model on every provider.
 fn examine_engine(report: &mut Report, options: &Doctor) {
     let found = match library::find(options.onnxruntime.as_deref()) {
         Ok(found) => found,
@@ -39,14 +39,33 @@ fn examine_engine(report: &mut Report, options: &Doctor) {
             return;
         }
     };
-    match Engine::start(&found) {
-        Ok(_) => report.add(
-            "engine",
-            Verdict::Good,
-            format!("{found}; starts; fulcrumd runs every model on its CPU provider"),
-            None,
-        ),
-        Err(error) => report.add("engine", Verdict::Bad, error.to_string(), None),
+    let engine = match Engine::start(&found) {
+        Ok(engine) => engine,
+        Err(error) => {
+            report.add("engine", Verdict::Bad, error.to_string(), None);
+            return;
+        }
+    };
+    report.add("engine", Verdict::Good, format!("{found}; starts"), None);
+    for (name, provider) in Provider::NAMES {
+        match engine.tried(provider) {
+            Ok(()) => report.add(
+                "provider",
+                Verdict::Good,
+                format!("{name}: a model ran on it"),
+                None,
+            ),
+            // Most machines lack one, and the CPU does.
+            Err(reason) => report.add(
+                "provider",
+                match provider {
+                    Provider::Cpu => Verdict::Bad,
+                    Provider::Cuda | Provider::TensorRt => Verdict::Limited,
+                },
+                format!("{name} does not work here: {reason}"),
+                None,
+            ),
+        }
     }
 }
 

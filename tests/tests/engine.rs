@@ -4,8 +4,8 @@
 
 use fulcrum_runtime::data::{Batches, LabelKind, Records};
 use fulcrum_runtime::engine::{
-    InferenceSession, ModelError, ModelProblem, Parameters, RunError, SessionOptions, Targets,
-    TrainingSession,
+    Engine, InferenceSession, ModelError, ModelProblem, Parameters, RunError, SessionOptions,
+    Targets, TrainingSession,
 };
 use fulcrum_tests::models::{digits, fill, fixture, load};
 use fulcrum_tests::onnxruntime::{self, engine};
@@ -159,6 +159,33 @@ fn inference_sees_the_parameters_of_the_last_step() {
         assert_eq!(inference.logits(), frozen.logits(), "after step {step}");
         assert!(inference.logits().iter().any(|&logit| logit != 0.0));
     }
+}
+
+#[test]
+fn sessions_that_copy_their_tensors_compute_the_same_bits() {
+    let run = |engine: &Engine| {
+        let (mut training, mut parameters) =
+            TrainingSession::load(engine, &digits("train.onnx"), SessionOptions::default())
+                .unwrap();
+        let mut inference = InferenceSession::load(
+            engine,
+            &digits("infer.onnx"),
+            SessionOptions::with_batch(16),
+            Some(&parameters),
+        )
+        .unwrap();
+        training.set_learning_rate(0.1);
+        let mut seen = Vec::new();
+        for step in 0..20 {
+            fill(&mut training, step);
+            seen.push(training.step(&mut parameters).unwrap().to_bits());
+            inference.x_mut().copy_from_slice(training.x_mut());
+            inference.run(Some(&parameters)).unwrap();
+            seen.extend(inference.logits().iter().map(|logit| logit.to_bits()));
+        }
+        (seen, bits(&parameters))
+    };
+    assert_eq!(run(&engine().clone().copying()), run(engine()));
 }
 
 #[test]

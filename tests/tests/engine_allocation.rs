@@ -4,7 +4,7 @@
 use fulcrum_runtime::allocation::{self, Count, CountingAllocator};
 use fulcrum_runtime::data::{Batches, Records};
 use fulcrum_runtime::engine::{
-    InferenceSession, RunError, SessionOptions, Targets, TrainingSession,
+    Engine, InferenceSession, RunError, SessionOptions, Targets, TrainingSession,
 };
 use fulcrum_tests::models::{digits, fixture, load};
 use fulcrum_tests::onnxruntime::{self, engine};
@@ -29,20 +29,21 @@ fn i5_runs_do_not_allocate_on_success_or_error() {
     let folder = TemporaryFolder::new();
     let failing = fixture(folder.path(), "fails.onnx", &[&[1.0, 2.0, 3.0, 4.0]]);
     for threads in [1, 2] {
-        no_allocation(&failing, threads);
+        no_allocation(engine(), &failing, threads);
     }
+    // As on a GPU.
+    no_allocation(&engine().clone().copying(), &failing, 1);
 }
 
-fn no_allocation(failing: &Path, intra_op_threads: u16) {
+fn no_allocation(engine: &Engine, failing: &Path, intra_op_threads: u16) {
     let options = SessionOptions {
         batch: Some(16),
         intra_op_threads,
     };
     let (mut training, mut parameters) =
-        TrainingSession::load(engine(), &digits("train.onnx"), options).unwrap();
+        TrainingSession::load(engine, &digits("train.onnx"), options).unwrap();
     let mut inference =
-        InferenceSession::load(engine(), &digits("infer.onnx"), options, Some(&parameters))
-            .unwrap();
+        InferenceSession::load(engine, &digits("infer.onnx"), options, Some(&parameters)).unwrap();
     let (mut failing, mut failing_parameters) = load(failing);
     let Targets::Classes(y) = failing.y_mut() else {
         panic!("class targets")

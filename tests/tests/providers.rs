@@ -1,7 +1,8 @@
 //! What ONNX Runtime computes on, and how the loop's thread runs: asked for, it is had, or refused by name.
 
 use fulcrum_tests::device::Device;
-use fulcrum_tests::programs::Answer;
+use fulcrum_tests::onnxruntime;
+use fulcrum_tests::programs::{Answer, fulcrumd};
 use std::path::Path;
 
 #[test]
@@ -46,6 +47,40 @@ fn a_provider_that_does_not_work_is_refused_or_falls_back_as_asked() {
         "{}",
         answer.text()
     );
+}
+
+#[test]
+fn doctor_says_which_providers_a_model_ran_on() {
+    let device = Device::new();
+    let mut doctor = fulcrumd();
+    doctor.arg("doctor").arg("--json");
+    for (option, path) in [
+        ("--sysfs-root", device.path("board")),
+        ("--state-dir", device.path("state")),
+        ("--onnxruntime", onnxruntime::library().path),
+    ] {
+        doctor.arg(option).arg(path);
+    }
+    let answer = Answer::of(&mut doctor).expect(0);
+    let report: serde_json::Value = serde_json::from_str(&answer).unwrap();
+    let findings = report["findings"].as_array().unwrap();
+    let of_providers = findings
+        .iter()
+        .filter(|finding| finding["subject"] == "provider");
+    let said: Vec<_> = of_providers
+        .map(|finding| (&finding["verdict"], finding["text"].as_str().unwrap()))
+        .collect();
+    // The library of the tests was built for the CPU alone.
+    let expected = [
+        ("good", "cpu: a model ran on it"),
+        ("limited", "cuda does not work here: "),
+        ("limited", "tensorrt does not work here: "),
+    ];
+    assert_eq!(said.len(), expected.len(), "{answer}");
+    for ((verdict, text), (expected_verdict, start)) in said.iter().zip(expected) {
+        assert_eq!(*verdict, expected_verdict, "{answer}");
+        assert!(text.starts_with(start), "{answer}");
+    }
 }
 
 #[test]

@@ -3,7 +3,8 @@
 //! - [`TensorSet`]: tensor memory that ONNX Runtime reads and writes by address;
 //! - [`Binding`]: a prebuilt assignment of a session's inputs and outputs to tensors, and the one raw call
 //!   that runs it. `ort`'s own `run_binding` allocates two Rust blocks per output and run, its `bind_input`
-//!   copies borrowed tensors; so both go to the C interface directly;
+//!   copies borrowed tensors; so both go to the C interface directly. An input that another device computes from is
+//!   copied there by `BindInput`, once: so such a session is not bound but given its tensors with every run;
 //! - [`version_of`]: the version string of a library that is not loaded yet;
 //! - [`keep_freed_memory`], which is `mallopt`.
 //!
@@ -18,7 +19,7 @@ use super::signature::{Element, TensorSpec};
 use ort::AsPointer;
 use ort::memory::MemoryInfo;
 use ort::session::{IoBinding, RunOptions, Session, SharedSessionInner};
-use ort::value::{Shape, TensorRefMut};
+use ort::value::{DynValueRefMut, Shape, TensorRefMut};
 use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::ffi::{CStr, CString, c_char, c_void};
 use std::os::unix::ffi::OsStrExt;
@@ -203,44 +204,47 @@ pub(super) enum Failure {
 
 /// A session with every input and output bound to memory.
 pub(super) struct Binding {
-    binding: IoBinding,
+    tensors: Tensors,
     session: Arc<SharedSessionInner>,
     own: Arc<Block>,
     parameters: Option<Arc<Block>>,
     writes_parameters: bool,
 }
 
+/// How a session comes by its tensors.
+enum Tensors {
+    /// It reads and writes them where they lie.
+    Bound(Box<IoBinding>),
+    /// Inputs and outputs, which it copies to its device and back with every run.
+    Copied([Named; 2]),
+}
+
 impl Binding {
-    /// Binds a session's inputs and outputs to tensors of `own` and `parameters`.
+    /// Binds a session's inputs and outputs to tensors of `own` and `parameters`, to be copied with every run or not.
     ///
     /// # Errors
     /// ONNX Runtime's refusal, for instance a name the session does not have.
     pub(super) fn new(
         session: &Session,
+        copies: bool,
         own: &TensorSet,
         parameters: Option<&TensorSet>,
         inputs: &[Bound<'_>],
         outputs: &[Bound<'_>],
     ) -> Result<Self, ort::Error> {
-        let binding = session.create_binding()?;
-        let api = ort::api();
-        for (bounds, call) in [(inputs, api.BindInput as Bind), (outputs, api.BindOutput)] {
-            for bound in bounds {
-                let set = match bound.set {
-                    In::Own => own,
-                    In::Parameters => {
-                        parameters.ok_or_else(|| ort::Error::new("a model without parameters"))?
-                    }
-                };
-                match bound.spec.element {
-                    Element::F32 => bind::<f32>(call, &binding, set, bound)?,
-                    Element::I64 => bind::<i64>(call, &binding, set, bound)?,
-                }
-            }
-        }
+        let named = |bounds| Named::new(own, parameters, bounds);
+        let (inputs_named, outputs_named) = (named(inputs)?, named(outputs)?);
+        let tensors = if copies {
+            Tensors::Copied([inputs_named, outputs_named])
+        } else {
+            let (binding, api) = (session.create_binding()?, ort::api());
+            inputs_named.bind(api.BindInput, &binding)?;
+            outputs_named.bind(api.BindOutput, &binding)?;
+            Tensors::Bound(Box::new(binding))
+        };
         let writes_parameters = outputs.iter().any(|o| matches!(o.set, In::Parameters));
         Ok(Self {
-            binding,
+            tensors,
             session: session.inner(),
             own: Arc::clone(&own.block),
             parameters: parameters.map(|set| Arc::clone(&set.block)),
@@ -254,7 +258,7 @@ impl Binding {
     /// [`Failure::ForeignTensors`] before anything ran; [`Failure::Status`] when ONNX Runtime reports an
     /// error or was told to stop, with its text in `message`. Outputs are then undefined, inputs untouched.
     pub(super) fn run(
-        &self,
+        &mut self,
         options: &RunOptions,
         own: &mut TensorSet,
         parameters: Parameters<'_>,
@@ -275,19 +279,88 @@ impl Binding {
             );
             return Err(Failure::ForeignTensors);
         }
-        // SAFETY: session, options and binding are alive. The memory bound to them is that of `own` and
-        // `parameters`, which this call borrows, mutably where the session writes.
-        let status = unsafe {
-            (ort::api().RunWithBinding)(
-                self.session.ptr().cast_mut(),
-                options.ptr(),
-                self.binding.ptr(),
-            )
+        let (api, session) = (ort::api(), self.session.ptr().cast_mut());
+        let status = match &mut self.tensors {
+            // SAFETY: session, options and binding are alive. The memory bound to them is that of `own` and
+            // `parameters`, which this call borrows, mutably where the session writes.
+            Tensors::Bound(binding) => unsafe {
+                (api.RunWithBinding)(session, options.ptr(), binding.ptr())
+            },
+            // SAFETY: as above, and the arrays have the lengths that are given. No output is null, so that none is
+            // made by ONNX Runtime.
+            Tensors::Copied([inputs, outputs]) => unsafe {
+                (api.Run)(
+                    session,
+                    options.ptr(),
+                    inputs.names.as_ptr(),
+                    inputs.pointers.as_ptr().cast(),
+                    inputs.names.len(),
+                    outputs.names.as_ptr(),
+                    outputs.names.len(),
+                    outputs.pointers.as_mut_ptr(),
+                )
+            },
         };
         match NonNull::new(status.0) {
             None => Ok(()),
             Some(status) => Err(taken(status, message)),
         }
+    }
+}
+
+/// Tensors by their names in a session, in arrays as the C interface takes them.
+struct Named {
+    names: Vec<*const c_char>,
+    pointers: Vec<*mut ort::sys::OrtValue>,
+    // What the pointers point to.
+    texts: Vec<CString>,
+    values: Vec<DynValueRefMut<'static>>,
+}
+
+// SAFETY: the pointers are to what the struct owns; the values' memory is that of tensor sets, whose borrows decide who
+// may use it.
+unsafe impl Send for Named {}
+// SAFETY: as above; shared, a `Named` gives no access.
+unsafe impl Sync for Named {}
+
+impl Named {
+    fn new(
+        own: &TensorSet,
+        parameters: Option<&TensorSet>,
+        bounds: &[Bound<'_>],
+    ) -> Result<Self, ort::Error> {
+        let (mut texts, mut values) = (Vec::new(), Vec::new());
+        for bound in bounds {
+            let set = match bound.set {
+                In::Own => own,
+                In::Parameters => {
+                    parameters.ok_or_else(|| ort::Error::new("a model without parameters"))?
+                }
+            };
+            values.push(match bound.spec.element {
+                Element::F32 => value::<f32>(set, bound)?,
+                Element::I64 => value::<i64>(set, bound)?,
+            });
+            texts.push(CString::new(bound.name)?);
+        }
+        Ok(Self {
+            names: texts.iter().map(|text| text.as_ptr()).collect(),
+            pointers: values.iter().map(|value| value.ptr().cast_mut()).collect(),
+            texts,
+            values,
+        })
+    }
+
+    /// Binds every tensor.
+    fn bind(&self, bind: Bind, binding: &IoBinding) -> Result<(), ort::Error> {
+        for (text, value) in self.texts.iter().zip(&self.values) {
+            // SAFETY: binding, name and value are alive. ONNX Runtime keeps a reference to the value, whose memory
+            // the `Binding` keeps alive.
+            let status = unsafe { bind(binding.ptr().cast_mut(), text.as_ptr(), value.ptr()) };
+            // SAFETY: `status` is null or a status that nobody else owns.
+            unsafe { ort::Error::result_from_status(status) }?;
+        }
+        Ok(())
     }
 }
 
@@ -322,29 +395,20 @@ type Bind = unsafe extern "system" fn(
     *const ort::sys::OrtValue,
 ) -> ort::sys::OrtStatusPtr;
 
-/// Binds one input or output to its tensor in `set`.
-fn bind<T>(
-    bind: Bind,
-    binding: &IoBinding,
-    set: &TensorSet,
-    bound: &Bound<'_>,
-) -> Result<(), ort::Error>
+/// A tensor in `set` as ONNX Runtime knows it.
+fn value<T>(set: &TensorSet, bound: &Bound<'_>) -> Result<DynValueRefMut<'static>, ort::Error>
 where
     T: ElementType + ort::value::PrimitiveTensorElementType + std::fmt::Debug,
 {
     let (first, count) = set.place::<T>(bound.index);
     assert_eq!(Some(count), bound.spec.count(), "tensor {}", bound.name);
-    let name = CString::new(bound.name)?;
     let shape = Shape::new(bound.spec.dims.iter().copied());
-    // SAFETY: `first` points to `count` elements, which is the product of the shape.
+    // SAFETY: `first` points to `count` elements, which is the product of the shape. The `Binding` that the value is
+    // for keeps them alive.
     let value = unsafe {
         TensorRefMut::<T>::from_raw(MemoryInfo::default(), first.cast::<c_void>(), shape)
     }?;
-    // SAFETY: binding, name and value are alive. ONNX Runtime keeps a reference to the value, whose memory
-    // the `Binding` keeps alive.
-    let status = unsafe { bind(binding.ptr().cast_mut(), name.as_ptr(), value.ptr()) };
-    // SAFETY: `status` is null or a status that nobody else owns.
-    unsafe { ort::Error::result_from_status(status) }
+    Ok(value.into_dyn())
 }
 
 /// Why a file is not a usable ONNX Runtime library.

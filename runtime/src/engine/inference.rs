@@ -45,7 +45,8 @@ impl InferenceSession {
         let of_model = ModelError::of(model);
         let session = session::open(engine, engine.provider(), model, options)?;
         let graph = Graph::of(&session, options, parameters).map_err(&of_model)?;
-        let mut inference = Self::bind(&session, &graph, parameters).map_err(&of_model)?;
+        let mut inference =
+            Self::bind(&session, engine.copies, &graph, parameters).map_err(&of_model)?;
         inference.warm_up(parameters).map_err(&of_model)?;
         Ok(inference)
     }
@@ -87,13 +88,15 @@ impl InferenceSession {
             .restore_first(file)
             .map_err(|error| of_model(ModelProblem::Params(error)))?;
         let graph = Graph::of(&session, options, Some(&parameters)).map_err(&of_model)?;
-        let mut inference = Self::bind(&session, &graph, Some(&parameters)).map_err(&of_model)?;
+        let mut inference =
+            Self::bind(&session, engine.copies, &graph, Some(&parameters)).map_err(&of_model)?;
         inference.warm_up(Some(&parameters)).map_err(&of_model)?;
         Ok((inference, parameters))
     }
 
     fn bind(
         session: &Session,
+        copies: bool,
         graph: &Graph,
         parameters: Option<&Parameters>,
     ) -> Result<Self, ModelProblem> {
@@ -107,6 +110,7 @@ impl InferenceSession {
         for &side in sides {
             let binding = Binding::new(
                 session,
+                copies,
                 &tensors,
                 (!graph.parameters.is_empty())
                     .then(|| parameters.map(Parameters::set))

@@ -17,7 +17,8 @@
 //! a failed or cancelled step harmless: the side it read is untouched and stays the current one.
 //!
 //! A run is one call of `RunWithBinding`: no Rust allocation on success or failure. ONNX Runtime itself makes
-//! a few dozen small allocations per run, which the C allocator serves without system calls.
+//! a few dozen small allocations per run, which the C allocator serves without system calls. On a GPU it is one call of
+//! `Run`, because a binding copies inputs there when they are bound and never again.
 //!
 //! # Invariants
 //! - I5, the engine's part: a run does not allocate in Rust (`tests/engine_allocation.rs`,
@@ -60,6 +61,7 @@ pub struct Engine {
     environment: ort::environment::Environment,
     library: PathBuf,
     provider: Provider,
+    copies: bool,
 }
 
 /// The process's engine. ONNX Runtime allows one environment, and tearing it down while the process ends has
@@ -105,6 +107,7 @@ impl Engine {
                 environment,
                 library: library.path.clone(),
                 provider: Provider::Cpu,
+                copies: false,
             })
             .clone())
     }
@@ -113,6 +116,16 @@ impl Engine {
     #[must_use]
     pub const fn provider(&self) -> Provider {
         self.provider
+    }
+
+    /// With sessions that copy their tensors with every run: so it is where the device has memory of its own, and here
+    /// it can be tried on the CPU.
+    #[must_use]
+    pub fn copying(self) -> Self {
+        Self {
+            copies: true,
+            ..self
+        }
     }
 
     /// ONNX Runtime's environment, for sessions of another kind beside the engine's: there is one per process.

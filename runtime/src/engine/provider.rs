@@ -129,18 +129,31 @@ impl Engine {
     pub fn on_first(self, providers: &[Provider]) -> Result<Self, ProviderError> {
         let mut refused = Vec::new();
         for &provider in providers {
-            match self.probe(provider) {
+            match self.tried(provider) {
                 Ok(()) => {
                     for (other, reason) in &refused {
                         log::warn!("provider {other} does not work here: {reason}");
                     }
                     log::info!("ONNX Runtime computes on: {provider}");
-                    return Ok(Self { provider, ..self });
+                    return Ok(Self {
+                        provider,
+                        copies: provider != Provider::Cpu,
+                        ..self
+                    });
                 }
-                Err(error) => refused.push((provider, one_line(error.message()))),
+                Err(reason) => refused.push((provider, reason)),
             }
         }
         Err(ProviderError { refused })
+    }
+
+    /// Whether a provider works here, after a real run on it.
+    ///
+    /// # Errors
+    /// ONNX Runtime's reason why not.
+    pub fn tried(&self, provider: Provider) -> Result<(), String> {
+        self.probe(provider)
+            .map_err(|error| one_line(error.message()))
     }
 
     /// Runs a model on this provider alone.
@@ -164,9 +177,11 @@ impl Engine {
     }
 }
 
-/// ONNX Runtime's reasons have several lines; the first one says it.
+/// ONNX Runtime's reasons have several lines; the first one says it, after the places in its sources.
 fn one_line(reason: &str) -> String {
-    reason.lines().next().unwrap_or_default().trim().to_owned()
+    let line = reason.lines().next().unwrap_or_default();
+    let said = line.rsplit_once("[ONNXRuntimeError] : ");
+    said.map_or(line, |(_, said)| said).trim().to_owned()
 }
 
 #[cfg(test)]
@@ -185,5 +200,12 @@ mod tests {
         }
         assert_eq!(Provider::TensorRt.for_training(), Provider::Cuda);
         assert_eq!(Provider::Cpu.for_training(), Provider::Cpu);
+    }
+
+    #[test]
+    fn a_reason_is_what_onnx_runtime_says_not_where() {
+        let reason = "/src/bridge.cc:2043 onnxruntime::Get() [ONNXRuntimeError] : 1 : FAIL : Failed to load\nmore";
+        assert_eq!(one_line(reason), "1 : FAIL : Failed to load");
+        assert_eq!(one_line(" plain "), "plain");
     }
 }

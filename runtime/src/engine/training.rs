@@ -64,7 +64,8 @@ impl TrainingSession {
         })?;
         let step = Step::of(&session, options).map_err(&of_model)?;
         let mut parameters = Parameters::zeroed(step.carried.clone()).map_err(&of_model)?;
-        let mut training = Self::bind(&session, &step, &parameters).map_err(&of_model)?;
+        let mut training =
+            Self::bind(&session, engine.copies, &step, &parameters).map_err(&of_model)?;
         training.sha256 = Sha256::digest(&bytes).into();
         training.warm_up(&mut parameters).map_err(&of_model)?;
         // Only now: the warm-up of B → A wrote side A.
@@ -74,12 +75,18 @@ impl TrainingSession {
         Ok((training, parameters))
     }
 
-    fn bind(session: &Session, step: &Step, parameters: &Parameters) -> Result<Self, ModelProblem> {
+    fn bind(
+        session: &Session,
+        copies: bool,
+        step: &Step,
+        parameters: &Parameters,
+    ) -> Result<Self, ModelProblem> {
         let tensors = TensorSet::zeroed([&step.x, &step.y, &step.lr, &step.loss])
             .ok_or(ModelProblem::Memory)?;
         let from = |side: Side| {
             Binding::new(
                 session,
+                copies,
                 &tensors,
                 Some(parameters.set()),
                 &step.inputs(side),

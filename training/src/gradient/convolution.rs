@@ -76,8 +76,7 @@ fn give_bias(c: &mut Context<'_>, index: usize) -> Result<(), OperatorError> {
     c.give(index, gradient)
 }
 
-/// Gradient of the input of a convolution: ConvTranspose(dy, w) with the same geometry, `output_padding`
-/// restoring what no window touched.
+/// Gradient of the input of a convolution: ConvTranspose(dy, w) with the same geometry ([`spread`]).
 ///
 /// With stride 1, one group and many channels that is a convolution of dy with the kernel turned around, its channels
 /// exchanged, and pads `extent − 1 − pad`; ONNX Runtime's CPU kernel for it is the faster one (measured:
@@ -129,16 +128,43 @@ fn input_gradient(
         let gradient = graph.op("Conv", &[dy, kernel], mirrored.attributes())?;
         return graph.reverse(gradient, &axes);
     }
+    spread(graph, dy, w, &shape_x[2..], window, groups)
+}
+
+/// ConvTranspose(dy, w) onto an input of this size, `output_padding` restoring what no window touched.
+///
+/// cuDNN has the same pads on both sides, and ONNX Runtime's CUDA provider leaves others to the CPU: so the smaller ones
+/// are taken, and what is too much on the other side is cut off.
+pub(super) fn spread(
+    graph: &mut Graph,
+    dy: Value,
+    w: Value,
+    size: &[usize],
+    window: &Window,
+    groups: usize,
+) -> Result<Value, OperatorError> {
     let rest: Vec<i64> = window
-        .remainder(&shape_x[2..], &graph.shape(dy)[2..])
+        .remainder(size, &graph.shape(dy)[2..])
         .iter()
         .map(|untouched| *untouched as i64)
         .collect();
-    let attributes = window
+    let both = window.pads_begin.iter().zip(&window.pads_end);
+    let pads: Vec<usize> = both.map(|(begin, end)| *begin.min(end)).collect();
+    let even = Window {
+        pads_begin: pads.clone(),
+        pads_end: pads.clone(),
+        ..window.clone()
+    };
+    let attributes = even
         .attributes()
         .int("group", groups as i64)
         .ints("output_padding", &rest);
-    graph.op("ConvTranspose", &[dy, w], attributes)
+    let mut gradient = graph.op("ConvTranspose", &[dy, w], attributes)?;
+    for (axis, size) in size.iter().enumerate() {
+        let first = window.pads_begin[axis] - pads[axis];
+        gradient = graph.slice(gradient, axis + 2, first, first + size)?;
+    }
+    Ok(gradient)
 }
 
 /// Gradient of the kernel of `small = Conv(large, kernel)`:

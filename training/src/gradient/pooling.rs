@@ -1,6 +1,7 @@
 //! Pooling and nearest-neighbour resizing.
 
 use super::Context;
+use super::convolution::spread;
 use crate::error::OperatorError;
 use crate::graph::TensorType;
 use crate::graph::window::Window;
@@ -66,13 +67,7 @@ pub(super) fn average_pool(c: &mut Context<'_>) -> Done {
     )
     .ok_or_else(|| c.error("a kernel of ones"))?;
     let ones = c.graph.constant(ones);
-    let rest: Vec<i64> = window
-        .remainder(&shape_x[2..], &shape_y[2..])
-        .iter()
-        .map(|untouched| *untouched as i64)
-        .collect();
-    let attributes = window.attributes().ints("output_padding", &rest);
-    let spread = c.graph.op("ConvTranspose", &[scaled, ones], attributes)?;
+    let spread = spread(c.graph, scaled, ones, &shape_x[2..], &window, 1)?;
     let gradient = c.graph.reshape(spread, &shape_x)?;
     c.give(0, gradient)
 }
