@@ -1,0 +1,97 @@
+//! Models whose minibatches are runs of the same model one after the other, as of a deeper one.
+
+use crate::Result;
+use crate::options::Options;
+use fulcrum_runtime::data::{Batches, HeldOut, Records};
+use fulcrum_runtime::engine::{Engine, InferenceSession, SessionOptions, TrainingSession, library};
+use fulcrum_runtime::models::Models;
+use fulcrum_runtime::queue::Request;
+use fulcrum_runtime::serve::{GivenUp, Work, WorkError};
+use fulcrum_runtime::telemetry::Counter;
+use std::time::Instant;
+
+/// Models that are several times as deep as the files'.
+pub(crate) struct Scaled<'a> {
+    pub(crate) models: Models<'a>,
+    pub(crate) infer_runs: u32,
+    pub(crate) train_runs: u32,
+}
+
+impl<'a> Scaled<'a> {
+    /// Models that serve, train, or both; every call makes sessions of its own.
+    ///
+    /// # Errors
+    /// A file is missing or refused, or the provider does not work.
+    pub(crate) fn load(options: &Options, train_runs: u32, correct: &'a Counter) -> Result<Self> {
+        let engine = Engine::start(&library::find(None)?)?.on_first(&[options.provider])?;
+        let session = |batch| SessionOptions {
+            batch,
+            intra_op_threads: options.cores,
+        };
+        let step = options.models.join("train.onnx");
+        let (mut training, parameters) = TrainingSession::load(&engine, &step, session(None))?;
+        training.set_learning_rate(0.01);
+        let inference = InferenceSession::load(
+            &engine,
+            &options.models.join("infer.onnx"),
+            session(Some(options.batch.into())),
+            Some(&parameters),
+        )?;
+        let models = Models {
+            inference: vec![inference],
+            bulk: Vec::new(),
+            training: Some(training),
+            parameters: Some(parameters),
+            steps: 0,
+            keeping: None,
+            served: None,
+            validation: None,
+            keeping_served: None,
+            batches: Batches::new(Records::open(&options.data)?, 1),
+            held_out: HeldOut::all(Records::open(&options.data)?),
+            correct,
+        };
+        Ok(Self {
+            models,
+            infer_runs: options.infer_runs,
+            train_runs,
+        })
+    }
+}
+
+impl Work for Scaled<'_> {
+    fn infer(&mut self, requests: &[Request]) -> std::result::Result<usize, WorkError> {
+        for _ in 1..self.infer_runs {
+            self.models.infer(requests)?;
+        }
+        self.models.infer(requests)
+    }
+
+    fn train(&mut self) -> std::result::Result<f32, WorkError> {
+        for _ in 1..self.train_runs {
+            self.models.train()?;
+        }
+        self.models.train()
+    }
+
+    fn give_up(&mut self, request: &Request, why: GivenUp) {
+        self.models.give_up(request, why);
+    }
+}
+
+/// Median time of a minibatch, warm.
+///
+/// # Errors
+/// That of the minibatch.
+pub(crate) fn median_ns(
+    mut once: impl FnMut() -> std::result::Result<(), WorkError>,
+) -> Result<u64> {
+    let mut times = Vec::new();
+    for _ in 0..31 {
+        let start = Instant::now();
+        once()?;
+        times.push(u64::try_from(start.elapsed().as_nanos())?);
+    }
+    times.sort_unstable();
+    Ok(times[times.len() / 2])
+}
