@@ -182,7 +182,8 @@ mod tests {
     /// Invariant I4: the same formulas, whether a board selects or an evaluation ranks.
     #[test]
     fn the_answer_of_a_plan_is_what_select_chooses() {
-        let mut board = Synthetic::new(boards::named("orin-agx").unwrap(), 3);
+        let orin = boards::named("orin-agx").unwrap();
+        let mut board = Synthetic::new(orin, 3);
         let request = PlanRequest {
             train: Some("resnet18".into()),
             infer: vec!["mobilenetv3".into(), "resnet50".into()],
@@ -195,7 +196,7 @@ mod tests {
             margin: Margin::default(),
         };
         let mut quiet = |_: usize, _: usize, _: &Run, _: &Measurement| {};
-        let (table, _) = plan::make(&mut board, &request, &mut quiet).unwrap();
+        let (table, _) = plan::make(&mut board, orin, &request, &mut quiet).unwrap();
         let task = Task::new(
             Some(named(Role::Train, "resnet18", &[16])),
             vec![

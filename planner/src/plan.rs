@@ -1,7 +1,6 @@
 //! From a request to a plan table: search, front, assembly.
 
 use crate::bench::{Bench, Discarded, OnProfile, Stop};
-use crate::boards::{self, UnknownBoard};
 use crate::front;
 use crate::margin::Margin;
 use crate::offer;
@@ -82,9 +81,6 @@ pub struct SearchReport {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum PlanError {
-    /// No description of the source's board.
-    #[error(transparent)]
-    Board(#[from] UnknownBoard),
     /// The source does not have a workload.
     #[error(transparent)]
     Workload(#[from] UnknownWorkload),
@@ -141,7 +137,8 @@ pub enum PlanError {
     Check(check::CheckError),
 }
 
-/// Searches and assembles the plan. `on_profile` is told after every profile.
+/// Searches and assembles the plan for `board`, which `source` measures. `on_profile` is told after every
+/// profile.
 ///
 /// Deterministic (invariant I8, test `i8_the_same_seed_gives_the_same_bytes`).
 ///
@@ -150,13 +147,13 @@ pub enum PlanError {
 /// holds what there is, and the report says so.
 pub fn make(
     source: &mut dyn ProfileSource,
+    board: &Board,
     request: &PlanRequest,
     on_profile: &mut OnProfile<'_>,
 ) -> Result<(PlanTable, SearchReport), PlanError> {
     if request.strategy.kind == Kind::Nn {
         return Err(PlanError::Predicts(request.strategy.kind.name()));
     }
-    let board = boards::named(source.board())?;
     let task = task(source, request)?;
     let modes = candidates(source, &task, request.grid, board)?;
     let limit = limit(request)?;
@@ -373,6 +370,7 @@ pub fn inputs_crc(modes: &[PowerMode], pool: &Pool) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::boards;
     use crate::profile::Measurement;
     use crate::profile::Run;
     use crate::profile::Truth as _;
@@ -381,8 +379,12 @@ mod tests {
     use crate::profile::synthetic::Synthetic;
     use fulcrum_plan::wire;
 
+    fn orin() -> &'static Board {
+        boards::named("orin-agx").unwrap()
+    }
+
     fn board() -> Synthetic {
-        Synthetic::new(boards::named("orin-agx").unwrap(), 3)
+        Synthetic::new(orin(), 3)
     }
 
     fn request(strategy: &str, seed: u64) -> PlanRequest {
@@ -402,11 +404,9 @@ mod tests {
     fn quiet(_: usize, _: usize, _: &Run, _: &Measurement) {}
 
     fn bytes(source: &mut dyn ProfileSource, request: &PlanRequest) -> Vec<u8> {
-        let (table, _) = make(source, request, &mut quiet).unwrap();
+        let (table, _) = make(source, orin(), request, &mut quiet).unwrap();
         let mut buffer = vec![0; 1 << 16];
-        wire::encode(&table, boards::named("orin-agx").unwrap(), &mut buffer)
-            .unwrap()
-            .to_vec()
+        wire::encode(&table, orin(), &mut buffer).unwrap().to_vec()
     }
 
     #[test]
@@ -436,7 +436,8 @@ mod tests {
         };
         let mut source = Unreliable::new(board(), killed);
         let mut journaled = Journaled::open(&mut source as &mut dyn ProfileSource, &path, &header);
-        let (table, report) = make(journaled.as_mut().unwrap(), &request, &mut quiet).unwrap();
+        let (table, report) =
+            make(journaled.as_mut().unwrap(), orin(), &request, &mut quiet).unwrap();
         assert_eq!((report.profiles, table.provenance.profiles), (25, 25));
         assert!(matches!(report.ending, Ending::Lost(_)));
         drop(journaled);
@@ -449,7 +450,7 @@ mod tests {
     #[test]
     fn i3_every_cell_of_a_plan_was_observed() {
         let mut exact = board().without_noise();
-        let (table, report) = make(&mut exact, &request("als:60", 1), &mut quiet).unwrap();
+        let (table, report) = make(&mut exact, orin(), &request("als:60", 1), &mut quiet).unwrap();
         assert_eq!(report.profiles, 60);
         let mut cells = 0;
         for row in &table.rows {
@@ -476,10 +477,10 @@ mod tests {
 
     #[test]
     fn a_margin_makes_every_cell_of_the_plan_larger_and_leaves_the_search_as_it_is() {
-        let plain = make(&mut board(), &request("als:40", 1), &mut quiet).unwrap();
+        let plain = make(&mut board(), orin(), &request("als:40", 1), &mut quiet).unwrap();
         let mut wide = request("als:40", 1);
         wide.margin = "2".parse().unwrap();
-        let wide = make(&mut board(), &wide, &mut quiet).unwrap();
+        let wide = make(&mut board(), orin(), &wide, &mut quiet).unwrap();
         assert_eq!(wide.1, plain.1);
         assert_eq!(wide.0.provenance.strategy, "als:40+2%");
         assert_eq!(wide.0.provenance.inputs_crc, plain.0.provenance.inputs_crc);
@@ -510,7 +511,7 @@ mod tests {
                 measurement: *measurement,
             });
         };
-        let _ = make(&mut board(), &other, &mut keep).unwrap();
+        let _ = make(&mut board(), orin(), &other, &mut keep).unwrap();
         let mut alone = request("als:12", 1);
         alone.infer = vec![];
         let mut taught = alone.clone();
@@ -518,7 +519,7 @@ mod tests {
         let search = |request: &PlanRequest| {
             let mut runs = Vec::new();
             let mut keep = |_: usize, _: usize, run: &Run, _: &Measurement| runs.push(run.clone());
-            let (table, _) = make(&mut board(), request, &mut keep).unwrap();
+            let (table, _) = make(&mut board(), orin(), request, &mut keep).unwrap();
             (table, runs)
         };
         let ((_, without), (table, with)) = (search(&alone), search(&taught));
@@ -538,7 +539,7 @@ mod tests {
         let fail = |change: &dyn Fn(&mut PlanRequest)| {
             let mut request = request("als:10", 1);
             change(&mut request);
-            make(&mut board(), &request, &mut quiet)
+            make(&mut board(), orin(), &request, &mut quiet)
                 .unwrap_err()
                 .to_string()
         };
@@ -558,7 +559,7 @@ mod tests {
                 ..Faults::default()
             },
         );
-        let message = make(&mut dead, &request("maxn", 1), &mut quiet)
+        let message = make(&mut dead, orin(), &request("maxn", 1), &mut quiet)
             .unwrap_err()
             .to_string();
         assert!(

@@ -297,6 +297,35 @@ fn plan_names_what_it_does_not_have() {
     }
 }
 
+#[test]
+fn a_plan_for_a_board_of_a_file() {
+    let folder = TemporaryFolder::new();
+    let description = include_str!("../../plans/boards/orin-agx.toml");
+    let mine = description.replacen("name = \"orin-agx\"", "name = \"mine\"", 1);
+    let (file, out) = (
+        folder.path().join("mine.toml"),
+        folder.path().join("x.plan"),
+    );
+    std::fs::write(&file, mine).unwrap();
+    let file = file.display();
+    let arguments =
+        format!("--board {file} --profiles synthetic:{file} --train lstm --strategy rnd:5");
+    let mut command = fulcrum();
+    command
+        .arg("plan")
+        .args(arguments.split(' '))
+        .arg("--out")
+        .arg(&out);
+    let answer = Answer::of(&mut command);
+    assert_eq!(answer.code, Some(0), "{}", answer.text());
+    let mut command = fulcrum();
+    command
+        .args(["check", "--board", &file.to_string()])
+        .arg(&out);
+    let answer = Answer::of(&mut command);
+    assert_eq!(answer.code, Some(0), "{}", answer.text());
+}
+
 /// A small study of a simulated board that also writes its results to a file.
 fn study(json: &Path) -> std::process::Command {
     let mut command = fulcrum();

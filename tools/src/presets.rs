@@ -162,7 +162,7 @@ mod tests {
             prior: Prior::default(),
             margin: Margin::default(),
         };
-        let (plan, _) = make(&mut source, &request, &mut |_, _, _, _| {}).unwrap();
+        let (plan, _) = make(&mut source, orin, &request, &mut |_, _, _, _| {}).unwrap();
         // MODE_30W of NVIDIA's AGX Orin, a mode of the plan, and one of another firmware.
         let preset = PowerMode {
             cores: 8,

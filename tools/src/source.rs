@@ -1,8 +1,8 @@
 //! Where measurements come from, as `--profiles` names it.
 
+use crate::plan_file;
 use crate::progress;
 use anyhow::{Context, bail};
-use fulcrum_planner::boards;
 use fulcrum_planner::profile::ProfileSource;
 use fulcrum_planner::profile::exec::{Exec, Notice, OnNotice, Patience};
 use fulcrum_planner::profile::replay::Replay;
@@ -48,17 +48,15 @@ impl SourceArgument {
                 Ok(Box::new(replay))
             }
             Self::Synthetic(name) => {
-                if board.is_some_and(|board| board != name) {
+                let simulated = plan_file::board(name).context("--profiles")?;
+                if board.is_some_and(|board| board != simulated.name.as_str()) {
                     bail!(
                         "--profiles synthetic:{name}: simulates another board than --board {}; name the \
                          same",
                         board.unwrap_or_default()
                     );
                 }
-                Ok(Box::new(Synthetic::new(
-                    boards::named(name).context("--profiles")?,
-                    seed,
-                )))
+                Ok(Box::new(Synthetic::new(&simulated, seed)))
             }
             Self::Exec(command) => {
                 let exec = Exec::open(command, board, Patience::default(), on_notice())

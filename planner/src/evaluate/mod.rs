@@ -169,6 +169,9 @@ pub enum StudyError {
         "a prior of `{0}`: it answers one demand and makes no plan; allowed: als:N, rnd:N, maxn"
     )]
     Prior(&'static str),
+    /// A strategy or a workload that would count twice.
+    #[error("`{0}` is named twice; name it once")]
+    Twice(String),
     /// No seed.
     #[error("0 seeds; allowed: 1 or more")]
     NoSeeds,
@@ -302,12 +305,25 @@ fn check(request: &StudyRequest) -> Result<(), StudyError> {
     {
         return Err(StudyError::Prior(prior.kind.name()));
     }
+    let strategies = request.parts.iter().map(|part| &part.strategies);
+    let names = strategies.map(|of| of.iter().map(Strategy::to_string).collect());
+    let workloads = [request.train.clone(), request.infer.clone()];
+    if let Some(twice) = names.chain(workloads).find_map(twice) {
+        return Err(StudyError::Twice(twice));
+    }
     let unlimited = |strategy: &&Strategy| strategy.limit.is_none() && strategy.kind.has_limit();
     let of_parts = request.parts.iter().flat_map(|part| &part.strategies);
     match of_parts.chain(&request.prior).find(unlimited) {
         Some(strategy) => Err(StudyError::NoLimit(strategy.kind.name())),
         None => Ok(()),
     }
+}
+
+/// A name that stands more than once among `names`.
+fn twice(mut names: Vec<String>) -> Option<String> {
+    names.sort_unstable();
+    let pair = names.windows(2).find(|pair| pair[0] == pair[1])?;
+    Some(pair[0].clone())
 }
 
 /// What a search of every workload by itself measures.
@@ -572,6 +588,10 @@ mod tests {
         let mut unknown = request("training", &["maxn"]);
         unknown.train = vec!["lstn".into()];
         assert!(fail(&unknown).contains("lstm"));
+        assert!(fail(&request("training", &["rnd:9", "maxn", "rnd:9"])).contains("`rnd:9`"));
+        let mut double = request("training", &["maxn"]);
+        double.infer.push("mobilenetv3".into());
+        assert!(fail(&double).contains("twice"));
         let single = request("two-inference", &["maxn"]);
         assert!(fail(&single).contains("two-inference"));
         assert!(

@@ -5,7 +5,6 @@
 //! values left is exhausted.
 
 use fulcrum_plan::PowerMode;
-use fulcrum_plan::units::Khz;
 use std::collections::BTreeSet;
 
 /// Number of knobs: cores, CPU, GPU, memory.
@@ -36,16 +35,22 @@ impl<'a> Lattice<'a> {
         Self { modes, values }
     }
 
-    /// The candidate at a place, if there is one.
+    /// The candidate at a place or, where the candidates are no lattice, the one the fewest values away;
+    /// of equals the smallest. `None` without candidates.
     pub(super) fn mode(&self, at: &[usize; KNOBS]) -> Option<usize> {
-        let value = |knob: usize| self.values[knob][at[knob]];
-        let mode = PowerMode {
-            cores: u8::try_from(value(0)).ok()?,
-            cpu_khz: Khz(value(1)),
-            gpu_khz: Khz(value(2)),
-            emc_khz: Khz(value(3)),
+        let mut wanted = [0; KNOBS];
+        for ((value, values), &at) in wanted.iter_mut().zip(&self.values).zip(at) {
+            *value = *values.get(at)?;
+        }
+        if let Ok(mode) = self.modes.binary_search_by_key(&wanted, knobs) {
+            return Some(mode);
+        }
+        let steps = |mode: &PowerMode| -> usize {
+            let place = |(values, value): (&Vec<u32>, u32)| values.partition_point(|&v| v < value);
+            let places = self.values.iter().zip(knobs(mode)).map(place);
+            places.zip(at).map(|(place, &at)| place.abs_diff(at)).sum()
         };
-        self.modes.binary_search(&mode).ok()
+        (0..self.modes.len()).min_by_key(|&mode| steps(&self.modes[mode]))
     }
 
     /// The place of all knobs at their largest value.
@@ -107,6 +112,7 @@ impl Walk {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use fulcrum_plan::units::Khz;
 
     /// Modes with `count` CPU clocks and one of everything else.
     fn modes(count: u32) -> Vec<PowerMode> {
@@ -151,5 +157,22 @@ mod tests {
         distinct.sort_unstable();
         distinct.dedup();
         assert_eq!(distinct.len(), seen.len(), "a value came twice: {seen:?}");
+    }
+
+    #[test]
+    fn without_a_mode_at_a_place_the_nearest_one_is_taken() {
+        let mode = |cpu: u32, gpu: u32| PowerMode {
+            cores: 1,
+            cpu_khz: Khz(cpu),
+            gpu_khz: Khz(gpu),
+            emc_khz: Khz(5),
+        };
+        // No mode has everything at its largest or in the middle.
+        let modes = [mode(10, 30), mode(20, 10), mode(20, 20), mode(30, 10)];
+        let lattice = Lattice::new(&modes);
+        assert_eq!(lattice.mode(&[0, 1, 1, 0]), Some(2));
+        assert_eq!(lattice.mode(&lattice.top()), Some(0));
+        assert_eq!(lattice.mode(&[0, 2, 1, 0]), Some(2));
+        assert_eq!(Lattice::new(&[]).mode(&[0; KNOBS]), None);
     }
 }

@@ -3,6 +3,7 @@
 use super::trace::Trace;
 use super::{Outcome, run};
 use fulcrum_plan::PlanTable;
+use fulcrum_planner::boards;
 use fulcrum_planner::margin::Margin;
 use fulcrum_planner::plan::{self, PlanRequest};
 use fulcrum_planner::prior::Prior;
@@ -21,6 +22,7 @@ use std::path::Path;
 /// The folder is no replay.
 #[must_use]
 pub fn plans(folder: &Path) -> Vec<PlanTable> {
+    let board = boards::named("orin-agx").expect("a board");
     let mut source =
         Replay::open(folder, Some("orin-agx")).unwrap_or_else(|error| panic!("{error}"));
     let names = |role: Role| -> Vec<String> {
@@ -45,7 +47,7 @@ pub fn plans(folder: &Path) -> Vec<PlanTable> {
                 prior: Prior::default(),
                 margin: Margin::default(),
             };
-            let made = plan::make(&mut source, &request, &mut |_, _, _, _| {});
+            let made = plan::make(&mut source, board, &request, &mut |_, _, _, _| {});
             plans.push(
                 made.unwrap_or_else(|error| panic!("{train}, {infer}: {error}"))
                     .0,

@@ -163,7 +163,7 @@ fn plan_and_flash(
         prior: Prior::default(),
         margin: Margin::default(),
     };
-    let (table, report) = plan::search(&mut source, &request)?;
+    let (table, report) = plan::search(&mut source, &board, &request)?;
     plan::write_report(out, &table, &report)?;
     write!(out, "{}", show::table(&table))?;
 

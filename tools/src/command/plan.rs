@@ -6,7 +6,7 @@ use crate::progress;
 use crate::source::SourceArgument;
 use crate::verdict::Verdict;
 use anyhow::{Context, bail};
-use fulcrum_plan::PlanTable;
+use fulcrum_plan::{Board, PlanTable};
 use fulcrum_planner::margin::Margin;
 use fulcrum_planner::plan::{self, Ending, PlanRequest, SearchReport};
 use fulcrum_planner::prior::Prior;
@@ -21,8 +21,8 @@ use std::path::{Path, PathBuf};
 /// Options of `fulcrum plan`.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
-    /// Board to plan for
-    #[arg(long, value_name = "NAME")]
+    /// Board to plan for: a name, or a description such as my-board.toml
+    #[arg(long, value_name = "NAME|FILE")]
     board: String,
     /// Where measurements come from: replay:DIR, synthetic:BOARD, or exec:COMMAND, a command that ends in
     /// `fulcrumd profile …`, such as "exec:ssh robot fulcrumd profile …"
@@ -119,10 +119,11 @@ impl Arguments {
 /// As [`plan::make`].
 pub fn search(
     source: &mut dyn ProfileSource,
+    board: &Board,
     request: &PlanRequest,
 ) -> anyhow::Result<(PlanTable, SearchReport)> {
     let bar = progress::bar("profiling", u64::from(request.max_profiles.unwrap_or(0)));
-    let made = plan::make(source, request, &mut |paid, limit, run, _| {
+    let made = plan::make(source, board, request, &mut |paid, limit, run, _| {
         if limit < usize::MAX {
             bar.set_length(limit as u64);
         }
@@ -135,12 +136,13 @@ pub fn search(
 
 fn search_journaled(
     source: Box<dyn ProfileSource>,
+    board: &Board,
     request: &PlanRequest,
     journal: Option<&Path>,
 ) -> anyhow::Result<(PlanTable, SearchReport)> {
     let Some(path) = journal else {
         let mut source = source;
-        return search(&mut *source, request);
+        return search(&mut *source, board, request);
     };
     let header = plan::journal_header(&*source, request)?;
     let mut journaled = Journaled::open(source, path, &header).context("--journal")?;
@@ -151,7 +153,7 @@ fn search_journaled(
             path.display()
         ));
     }
-    search(&mut journaled, request)
+    search(&mut journaled, board, request)
 }
 
 /// Says what a search spent and found.
@@ -231,7 +233,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<Verdict> {
     let source = arguments.source(board.name.as_str())?;
     let prior = Prior::read(&arguments.prior, board.name.as_str()).context("--prior")?;
     let request = arguments.request(prior);
-    let (table, report) = search_journaled(source, &request, arguments.journal.as_deref())?;
+    let (table, report) = search_journaled(source, &board, &request, arguments.journal.as_deref())?;
     let length = plan_file::write(&arguments.out, &table, &board)?;
     let mut out = io::stdout().lock();
     write_report(&mut out, &table, &report)?;

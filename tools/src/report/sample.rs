@@ -32,12 +32,17 @@ pub(super) fn search(
     let mut source = Unreliable::new(Synthetic::new(board, 3), faults);
     let header = plan::journal_header(&source, &request).unwrap();
     let mut records = Vec::new();
-    let (table, _) = plan::make(&mut source, &request, &mut |_, _, run, measurement| {
-        records.push(Record {
-            run: run.clone(),
-            measurement: *measurement,
-        });
-    })
+    let (table, _) = plan::make(
+        &mut source,
+        board,
+        &request,
+        &mut |_, _, run, measurement| {
+            records.push(Record {
+                run: run.clone(),
+                measurement: *measurement,
+            });
+        },
+    )
     .unwrap();
     (table, header, records)
 }
