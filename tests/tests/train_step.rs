@@ -60,6 +60,16 @@ fn what_cannot_be_trained_is_named_and_nothing_is_written() {
             "--loss mse --optimizer sgd --batch 4 --freeze .",
             "--freeze",
         ),
+        (
+            shipped("model.onnx"),
+            "--loss cross-entropy --optimizer adam --batch 4 --betas 0.9,1",
+            "--betas",
+        ),
+        (
+            shipped("model.onnx"),
+            "--loss cross-entropy --optimizer sgd --batch 4 --epsilon 1e-6",
+            "allowed with --optimizer adam and adamw",
+        ),
         (shipped("infer.onnx"), good, "no trainable parameter"),
         (shipped("train.params"), good, "train.params"),
         (folder.path().join("missing.onnx"), good, "missing.onnx"),

@@ -2,7 +2,7 @@
 //! `train_step MODEL.onnx STEP.onnx LOSS OPTIMIZER BATCH [KEY=VALUE]…` with the keys `freeze`, `layout`,
 //! `dampening`, `decay`, `clip`, `accumulate`, `class-axis` and `dropout` (a seed, or `off`).
 
-use fulcrum_training::{Model, Options, build};
+use fulcrum_training::{Files, Model, Options, build};
 use std::error::Error;
 use std::path::Path;
 
@@ -29,6 +29,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
     }
     let model = Model::read(Path::new(model))?;
-    build(&model, &options)?.write(Path::new(step))?;
+    for (path, bytes) in build(&model, &options)?.encode(&Files::beside(Path::new(step)))? {
+        std::fs::write(path, bytes)?;
+    }
     Ok(())
 }

@@ -1,7 +1,6 @@
 //! Errors of building a training step.
 
 use crate::onnx::ReadError;
-use std::path::PathBuf;
 
 /// Why one operator cannot be placed in a graph or differentiated.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -106,14 +105,4 @@ fn nothing_to_train(before_freezing: usize) -> String {
              expression that leaves some"
         ),
     }
-}
-
-/// Why the files of a training step were not written; none of them is half-written.
-#[derive(Debug, thiserror::Error)]
-#[error("{}", path.display())]
-pub struct WriteError {
-    /// The file or folder.
-    pub path: PathBuf,
-    /// The operating system's reason.
-    pub source: std::io::Error,
 }

@@ -1,12 +1,10 @@
-//! Writes the files of a training step, each whole or not at all.
+//! The files of a training step. Writing them, each whole or not at all, is for the caller.
 
-use crate::error::WriteError;
 use crate::manifest::FileEntry;
 use crate::options::Layout;
 use crate::params;
 use crate::train_step::TrainStep;
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 
 /// The files of a training step.
@@ -36,7 +34,8 @@ impl Files {
 }
 
 impl TrainStep {
-    /// The files' bytes: the same model and options give the same bytes.
+    /// The files' bytes, in the order to write them in: the manifest is the last, and its hashes tell whether all are
+    /// of one build. The same model and options give the same bytes.
     ///
     /// # Errors
     /// [`io::Error`] if there are more parameters than the format of parameter files can count, or an
@@ -76,39 +75,4 @@ impl TrainStep {
         files.push((names.manifest.clone(), json.into_bytes()));
         Ok(files)
     }
-
-    /// Writes `STEP.params`, `STEP.infer.onnx`, `STEP.onnx` and, last, `STEP.json`. Each file is written
-    /// beside, made durable and renamed: a file that has its name is whole, and if there is a manifest, its
-    /// hashes tell whether all are of one build.
-    ///
-    /// # Errors
-    /// [`WriteError`] with the file that could not be written.
-    pub fn write(&self, step: &Path) -> Result<Files, WriteError> {
-        let names = Files::beside(step);
-        let fail = |path: &Path| {
-            let path = path.to_owned();
-            move |source| WriteError { path, source }
-        };
-        for (path, bytes) in self.encode(&names).map_err(fail(step))? {
-            write_whole(&path, &bytes).map_err(fail(&path))?;
-        }
-        Ok(names)
-    }
-}
-
-/// Writes a file so that its name never stands for half of it, not even after a power failure.
-pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut beside = path.as_os_str().to_owned();
-    beside.push(".new");
-    let beside = PathBuf::from(beside);
-    let mut file = File::create(&beside)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    drop(file);
-    fs::rename(&beside, path)?;
-    let folder = match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    };
-    File::open(folder)?.sync_all()
 }

@@ -10,18 +10,21 @@
 //! - [`gradient`]: the walk back, and the table of rules;
 //! - `loss`, `optimizer`, [`flat`]: what makes a gradient a step;
 //! - [`inference`](train_step): the forward model taking the same flat parameters;
-//! - [`train_step`], [`files`](train_step::TrainStep::write), [`params`], [`manifest`]: the result;
+//! - [`train_step`], [`files`](train_step::TrainStep::encode), [`params`], [`manifest`]: the result;
 //! - [`checkpoint`], [`safetensors`]: trained parameters by the model's names, out and in;
 //! - [`evaluator`]: what a graph means, in float64.
 //!
 //! # Example
 //! ```no_run
-//! use fulcrum_training::{Loss, Model, Optimizer, Options, train_step};
+//! use fulcrum_training::{Files, Loss, Model, Optimizer, Options, train_step};
 //! use std::path::Path;
 //!
 //! let model = Model::read(Path::new("model.onnx"))?;
 //! let options = Options::new(Loss::CrossEntropy, Optimizer::Momentum, 16);
-//! train_step::build(&model, &options)?.write(Path::new("step.onnx"))?;
+//! let step = train_step::build(&model, &options)?;
+//! for (path, bytes) in step.encode(&Files::beside(Path::new("step.onnx")))? {
+//!     std::fs::write(path, bytes)?;
+//! }
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
@@ -50,7 +53,7 @@ pub mod params;
 pub mod safetensors;
 pub mod train_step;
 
-pub use error::{BuildError, OperatorError, WriteError};
+pub use error::{BuildError, OperatorError};
 pub use files::Files;
 pub use onnx::{Model, ReadError};
 pub use options::{Layout, Loss, Optimizer, Options};

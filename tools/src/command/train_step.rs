@@ -1,8 +1,9 @@
 //! `fulcrum train-step`: from a forward ONNX model to a training step that any ONNX Runtime runs.
 
 use crate::verdict::Verdict;
-use anyhow::Context;
-use fulcrum_training::{Layout, Loss, Model, Optimizer, Options, train_step};
+use anyhow::{Context, ensure};
+use fulcrum_plan::durable::replace_file;
+use fulcrum_training::{Files, Layout, Loss, Model, Optimizer, Options, train_step};
 use regex::Regex;
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -27,12 +28,19 @@ pub struct Arguments {
     /// One vector each for parameters and state (flat), or every tensor by itself (named)
     #[arg(long, value_name = "LAYOUT", default_value = "flat")]
     layout: Layout,
-    /// Momentum's share of the velocity before
-    #[arg(long, value_name = "X", default_value_t = 0.9)]
-    momentum: f32,
+    /// Momentum's share of the velocity before [default: 0.9]
+    #[arg(long, value_name = "X")]
+    momentum: Option<f32>,
     /// Share of a gradient that does not reach the velocity: equal to the momentum, it makes a running mean
-    #[arg(long, value_name = "X", default_value_t = 0.0)]
-    dampening: f32,
+    /// [default: 0]
+    #[arg(long, value_name = "X")]
+    dampening: Option<f32>,
+    /// Adam's shares of both moments before [default: 0.9,0.999]
+    #[arg(long, value_name = "B1,B2", value_parser = betas)]
+    betas: Option<(f64, f64)>,
+    /// What Adam adds to the root that it divides by [default: 1e-8]
+    #[arg(long, value_name = "X")]
+    epsilon: Option<f32>,
     /// Weight decay [default: 0.01 for adamw, else 0]
     #[arg(long, value_name = "X")]
     weight_decay: Option<f32>,
@@ -73,6 +81,13 @@ pub struct Arguments {
     out: Option<PathBuf>,
 }
 
+fn betas(text: &str) -> Result<(f64, f64), String> {
+    let parsed = text.split_once(',').and_then(|(first, second)| {
+        Some((first.trim().parse().ok()?, second.trim().parse().ok()?))
+    });
+    parsed.ok_or_else(|| "allowed is two numbers, such as 0.9,0.999".to_owned())
+}
+
 fn dimension(text: &str) -> Result<(String, usize), String> {
     let parsed = text.split_once('=').and_then(|(name, size)| {
         let size = size.parse().ok().filter(|size| *size > 0)?;
@@ -82,12 +97,44 @@ fn dimension(text: &str) -> Result<(String, usize), String> {
 }
 
 impl Arguments {
-    fn options(&self) -> Options {
-        Options {
+    fn options(&self) -> anyhow::Result<Options> {
+        let of_adam = matches!(self.optimizer, Optimizer::Adam | Optimizer::AdamW);
+        let of_momentum = self.optimizer == Optimizer::Momentum;
+        for (option, given, applies, allowed) in [
+            (
+                "--momentum",
+                self.momentum.is_some(),
+                of_momentum,
+                "momentum",
+            ),
+            (
+                "--dampening",
+                self.dampening.is_some(),
+                of_momentum,
+                "momentum",
+            ),
+            ("--betas", self.betas.is_some(), of_adam, "adam and adamw"),
+            (
+                "--epsilon",
+                self.epsilon.is_some(),
+                of_adam,
+                "adam and adamw",
+            ),
+        ] {
+            ensure!(
+                applies || !given,
+                "{option}: {} does not have it; allowed with --optimizer {allowed}",
+                self.optimizer
+            );
+        }
+        let standard = Options::new(self.loss, self.optimizer, self.batch);
+        Ok(Options {
             freeze: self.freeze.clone(),
             layout: self.layout,
-            momentum: self.momentum,
-            dampening: self.dampening,
+            momentum: self.momentum.unwrap_or(standard.momentum),
+            dampening: self.dampening.unwrap_or(standard.dampening),
+            betas: self.betas.unwrap_or(standard.betas),
+            epsilon: self.epsilon.unwrap_or(standard.epsilon),
             weight_decay: self.weight_decay,
             no_decay: self.no_decay.clone(),
             clip_norm: self.clip_norm,
@@ -97,8 +144,8 @@ impl Arguments {
             output: self.output.clone(),
             dimensions: self.dimensions.iter().cloned().collect(),
             dropout_seed: (!self.no_dropout).then_some(self.dropout_seed),
-            ..Options::new(self.loss, self.optimizer, self.batch)
-        }
+            ..standard
+        })
     }
 }
 
@@ -109,14 +156,17 @@ impl Arguments {
 /// out of its range, or a file that cannot be written; no file is then half-written.
 pub fn run(arguments: &Arguments) -> anyhow::Result<Verdict> {
     let path = &arguments.model;
+    let options = arguments.options()?;
     let model = Model::read(path).with_context(|| path.display().to_string())?;
-    let step = train_step::build(&model, &arguments.options())
-        .with_context(|| path.display().to_string())?;
+    let step = train_step::build(&model, &options).with_context(|| path.display().to_string())?;
     let out = arguments
         .out
         .clone()
         .unwrap_or_else(|| path.with_extension("train.onnx"));
-    let files = step.write(&out)?;
+    let files = Files::beside(&out);
+    for (path, bytes) in step.encode(&files).context("--out")? {
+        replace_file(&path, &bytes).with_context(|| path.display().to_string())?;
+    }
     let mut out = io::stdout().lock();
     writeln!(
         out,
