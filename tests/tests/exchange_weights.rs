@@ -1,7 +1,7 @@
 //! `fulcrum checkpoint export` and `import`: the same bits back, and the same answers from ONNX Runtime.
 
-use fulcrum_runtime::engine::{InferenceSession, SessionOptions, params};
-use fulcrum_tests::models::{digits, fill, load};
+use fulcrum_runtime::engine::{InferenceSession, Parameters, SessionOptions, params};
+use fulcrum_tests::models::{self, digits, fill, load};
 use fulcrum_tests::onnxruntime::engine;
 use fulcrum_tests::programs::{Answer, fulcrum};
 use fulcrum_tests::tree::TemporaryFolder;
@@ -15,10 +15,10 @@ fn checkpoint(arguments: &str, folder: &Path) -> Answer {
     Answer::of(command.args(arguments.split_whitespace()))
 }
 
-/// A step of the digits model, trained a little: the values, in `c`.
-fn trained(folder: &Path, optimizer: &str, layout: &str) -> fulcrum_runtime::engine::Parameters {
+/// A step of a model, trained a little: the values, in `c`.
+fn trained(folder: &Path, model: &Path, optimizer: &str, layout: &str) -> Parameters {
     let mut command = fulcrum();
-    command.arg("train-step").arg(digits("model.onnx"));
+    command.arg("train-step").arg(model);
     let options = format!(
         "--loss cross-entropy --optimizer {optimizer} --layout {layout} --batch 8 --inference-batch 8"
     );
@@ -39,7 +39,7 @@ fn weights_go_out_and_come_back_bit_for_bit() {
     for layout in ["flat", "named"] {
         let folder = TemporaryFolder::new();
         let folder = folder.path();
-        let parameters = trained(folder, "adam", layout);
+        let parameters = trained(folder, &digits("model.onnx"), "adam", layout);
         let manifest = fs::read(folder.join("step.json")).unwrap();
         let manifest: Value = serde_json::from_slice(&manifest).unwrap();
         let trained = match layout {
@@ -55,7 +55,6 @@ fn weights_go_out_and_come_back_bit_for_bit() {
             .expect(0);
             let back = params::read(&folder.join("back")).unwrap().tensors;
             let first = params::read(&folder.join("step.params")).unwrap().tensors;
-            let bits = |values: &[f32]| values.iter().map(|v| v.to_bits()).collect::<Vec<u32>>();
             for (index, live) in parameters.values().enumerate() {
                 // Optimizer state begins anew.
                 let expected = if index < trained { live } else { &first[index] };
@@ -67,32 +66,79 @@ fn weights_go_out_and_come_back_bit_for_bit() {
             }
             assert_ne!(back[0], first[0], "{layout}: nothing was trained");
         }
-        // The exported model answers as the live one does.
-        let options = SessionOptions::with_batch(8);
-        let (live, plain) = (folder.join("step.infer.onnx"), folder.join("w.onnx"));
-        let mut live = InferenceSession::load(engine(), &live, options, Some(&parameters)).unwrap();
-        let mut plain = InferenceSession::load(engine(), &plain, options, None).unwrap();
-        for (index, x) in live.x_mut().iter_mut().enumerate() {
-            *x = (index % 17) as f32 / 16.0;
-        }
-        plain.x_mut().copy_from_slice(live.x_mut());
-        live.run(Some(&parameters)).unwrap();
-        plain.run(None).unwrap();
-        for (live, plain) in live.logits().iter().zip(plain.logits()) {
-            assert!(
-                (live - plain).abs() <= 1e-6 * live.abs().max(1.0),
-                "{layout}: {live} {plain}"
-            );
-        }
-        assert!(live.logits().iter().any(|logit| *logit != 0.0));
+        answers_alike(folder, &parameters);
     }
+}
+
+fn bits(values: &[f32]) -> Vec<u32> {
+    values.iter().map(|value| value.to_bits()).collect()
+}
+
+/// The exported model `w.onnx` answers as the live one does.
+fn answers_alike(folder: &Path, parameters: &Parameters) {
+    let options = SessionOptions::with_batch(8);
+    let (live, plain) = (folder.join("step.infer.onnx"), folder.join("w.onnx"));
+    let mut live = InferenceSession::load(engine(), &live, options, Some(parameters)).unwrap();
+    let mut plain = InferenceSession::load(engine(), &plain, options, None).unwrap();
+    for (index, x) in live.x_mut().iter_mut().enumerate() {
+        *x = (index % 17) as f32 / 16.0;
+    }
+    plain.x_mut().copy_from_slice(live.x_mut());
+    live.run(Some(parameters)).unwrap();
+    plain.run(None).unwrap();
+    for (live, plain) in live.logits().iter().zip(plain.logits()) {
+        assert!(
+            (live - plain).abs() <= 1e-6 * live.abs().max(1.0),
+            "{live} {plain}"
+        );
+    }
+    assert!(live.logits().iter().any(|logit| *logit != 0.0));
+}
+
+#[test]
+fn running_statistics_go_with_the_weights() {
+    let folder = TemporaryFolder::new();
+    let folder = folder.path();
+    let parameters = trained(
+        folder,
+        &models::engine("normalized.onnx"),
+        "momentum",
+        "flat",
+    );
+    let state = parameters.values().nth(1).unwrap();
+    let first = &params::read(&folder.join("step.params")).unwrap().tensors[1];
+    let manifest = fs::read(folder.join("step.json")).unwrap();
+    let manifest: Value = serde_json::from_slice(&manifest).unwrap();
+    for file in ["w.safetensors", "w.onnx"] {
+        let _ = checkpoint(&format!("export c --step step.onnx --to {file}"), folder).expect(0);
+        let import = format!("import {file} --step step.onnx --out back");
+        let _ = checkpoint(&import, folder).expect(0);
+        let back = &params::read(&folder.join("back")).unwrap().tensors[1];
+        for entry in manifest["state"].as_array().unwrap() {
+            let name = entry["name"].as_str().unwrap();
+            let offset = entry["offset"].as_u64().unwrap() as usize;
+            let shape = entry["shape"].as_array().unwrap();
+            let count: u64 = shape.iter().map(|size| size.as_u64().unwrap()).product();
+            let here = offset..offset + count as usize;
+            let kept = ["mean", "variance"].contains(&name);
+            let expected = if kept { state } else { first.as_slice() };
+            assert_eq!(
+                bits(&back[here.clone()]),
+                bits(&expected[here.clone()]),
+                "{name}"
+            );
+            // It moved, so that the comparison says something.
+            assert_ne!(bits(&state[here.clone()]), bits(&first[here]), "{name}");
+        }
+    }
+    answers_alike(folder, &parameters);
 }
 
 #[test]
 fn what_does_not_fit_is_named_and_nothing_is_written() {
     let folder = TemporaryFolder::new();
     let folder = folder.path();
-    let _ = trained(folder, "sgd", "flat");
+    let _ = trained(folder, &digits("model.onnx"), "sgd", "flat");
     fs::copy(digits("train.params"), folder.join("other")).unwrap();
     fs::write(folder.join("empty.safetensors"), b"\x02\0\0\0\0\0\0\0{}").unwrap();
     for (arguments, part) in [
