@@ -9,6 +9,8 @@ use libfuzzer_sys::fuzz_target;
 const FIXED_BYTES: usize = 20;
 /// Kind of a label that is values.
 const VALUES: u8 = 2;
+/// Kind of a label that is several classes.
+const CLASSES: u8 = 3;
 
 /// A file whose checksums match: a header's fields, then records of the size that the header says.
 fn repaired(bytes: &[u8]) -> Option<Vec<u8>> {
@@ -18,6 +20,7 @@ fn repaired(bytes: &[u8]) -> Option<Vec<u8>> {
     let field = |at: usize| Some(u32::from_le_bytes(*fixed.get(at..)?.first_chunk()?));
     let label_bytes = match fixed[6] {
         VALUES => usize::try_from(field(16)?).ok()?.checked_mul(4)?,
+        CLASSES => usize::try_from(field(16)?).ok()?.checked_mul(8)?,
         _ => 8,
     };
     let body = usize::try_from(field(12)?)
@@ -57,6 +60,10 @@ fuzz_target!(|data: &[u8]| {
             }
             LabelKind::Values(values) => {
                 assert_eq!(records.values(index).count(), values as usize);
+            }
+            LabelKind::Classes(classes) => {
+                assert_eq!(records.classes(index).count(), classes as usize);
+                assert!(records.classes(index).all(|class| class >= 0));
             }
         }
         records.copy_sample(index, &mut sample);

@@ -8,6 +8,7 @@
 //! - [`command`]: one file per subcommand;
 //! - [`digits`]: the data set of the demo and the tests;
 //! - [`engine_install`]: ONNX Runtime into the cache;
+//! - [`mod@image`], [`image_folder`]: samples out of pictures;
 //! - [`fulcrumd`]: starting the runtime on this machine;
 //! - [`nvpmodel`]: NVIDIA's named modes out of the user's `nvpmodel.conf`;
 //! - [`captured_board`]: a board description out of that and a captured folder;
@@ -36,6 +37,8 @@ pub mod digits;
 pub mod engine_install;
 pub mod fleet;
 pub mod fulcrumd;
+pub mod image;
+pub mod image_folder;
 pub mod nvpmodel;
 pub mod packing;
 pub mod plan_file;

@@ -60,8 +60,8 @@ fn table(text: &str, label_column: Option<usize>) -> anyhow::Result<(Array, Arra
     ))
 }
 
-/// Samples of an array of elements and an array of labels, a row each. `classes`: how many there are, if
-/// not one more than the largest label.
+/// Samples of an array of elements and an array of labels, a row each. Labels of several numbers are classes of
+/// as many places, unless they are values. `classes`: how many there are, if not one more than the largest label.
 ///
 /// # Errors
 /// The arrays have another number of rows, there are no elements, one is not finite, or a label is no class
@@ -84,16 +84,10 @@ pub fn samples(
         "there are {} samples of {width} elements; at least one of one is needed",
         x.rows()
     );
-    ensure!(
-        values || label_width == 1,
-        "a label has {label_width} numbers, which is no class; give --targets values, or the class's number"
-    );
+    ensure!(label_width > 0, "the labels have no numbers");
     let mut largest = 0;
     let mut samples = Vec::with_capacity(x.rows());
-    let rows = x
-        .values
-        .chunks(width)
-        .zip(y.values.chunks(label_width.max(1)));
+    let rows = x.values.chunks(width).zip(y.values.chunks(label_width));
     for (row, (elements, label)) in rows.enumerate() {
         ensure!(
             elements.iter().chain(label).all(|value| value.is_finite()),
@@ -102,23 +96,28 @@ pub fn samples(
         let label = if values {
             Label::Values(label.iter().map(|&value| value as f32).collect())
         } else {
-            let class = label.first().copied().unwrap_or_default();
             let allowed = classes.map_or(f64::from(i32::MAX), f64::from);
-            ensure!(
-                class.fract() == 0.0 && (0.0..allowed).contains(&class),
-                "sample {row} has label {class}; a class is a whole number from 0 to {allowed} exclusive \
-                 (--targets values takes any number)"
-            );
-            largest = largest.max(class as u32);
-            Label::Class(class as i64)
+            for &class in label {
+                ensure!(
+                    class.fract() == 0.0 && (0.0..allowed).contains(&class),
+                    "sample {row} has label {class}; a class is a whole number from 0 to {allowed} exclusive \
+                     (--targets values takes any number)"
+                );
+                largest = largest.max(class as u32);
+            }
+            match label {
+                [class] => Label::Class(*class as i64),
+                places => Label::Classes(places.iter().map(|&class| class as i64).collect()),
+            }
         };
         let elements = elements.iter().map(|&element| element as f32).collect();
         samples.push(Sample { label, elements });
     }
-    let kind = if values {
-        LabelKind::Values(u32::try_from(label_width)?)
-    } else {
-        LabelKind::Class(classes.unwrap_or(largest + 1))
+    let numbers = u32::try_from(label_width)?;
+    let kind = match numbers {
+        _ if values => LabelKind::Values(numbers),
+        1 => LabelKind::Class(classes.unwrap_or(largest + 1)),
+        _ => LabelKind::Classes(numbers),
     };
     Ok((kind, samples))
 }
@@ -224,6 +223,10 @@ mod tests {
             samples(&x, &array(&[2, 2], &[0.0, 3.0, 0.5, 1.0]), true, None).unwrap();
         assert_eq!(kind, LabelKind::Values(2));
         assert_eq!(found[1].label, Label::Values(vec![0.5, 1.0]));
+        let (kind, found) =
+            samples(&x, &array(&[2, 2], &[0.0, 3.0, 5.0, 1.0]), false, None).unwrap();
+        assert_eq!(kind, LabelKind::Classes(2));
+        assert_eq!(found[1].label, Label::Classes(vec![5, 1]));
         for (y, classes, part) in [
             (array(&[2], &[0.0, 0.5]), None, "sample 1 has label 0.5"),
             (array(&[2], &[0.0, 3.0]), Some(3), "0 to 3 exclusive"),
@@ -233,7 +236,12 @@ mod tests {
                 None,
                 "sample 0 has something",
             ),
-            (array(&[2, 2], &[0.0; 4]), None, "no class"),
+            (
+                array(&[2, 2], &[0.0, 1.0, 2.0, 0.5]),
+                None,
+                "sample 1 has label 0.5",
+            ),
+            (array(&[2, 0], &[]), None, "no numbers"),
         ] {
             let error = samples(&x, &y, false, classes).unwrap_err().to_string();
             assert!(error.contains(part), "{error}");

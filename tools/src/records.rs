@@ -10,6 +10,8 @@ pub enum Label {
     Class(i64),
     /// Values.
     Values(Vec<f32>),
+    /// Classes, one for each place of the sample.
+    Classes(Vec<i64>),
 }
 
 /// A sample: its label, and its elements in the order of the model's input.
@@ -28,6 +30,8 @@ pub enum LabelKind {
     Class(u32),
     /// So many values.
     Values(u32),
+    /// So many classes.
+    Classes(u32),
 }
 
 /// What was done to the elements of a channel: `(element - mean) / deviation`.
@@ -67,6 +71,7 @@ pub fn encode(
     let (kind, per_label) = match labels {
         LabelKind::Class(classes) => (1, classes),
         LabelKind::Values(values) => (2, values),
+        LabelKind::Classes(classes) => (3, classes),
     };
     let mut bytes = b"FREC".to_vec();
     bytes.extend(2_u16.to_le_bytes());
@@ -114,6 +119,13 @@ fn label(
         }
         (Label::Values(values), LabelKind::Values(count)) if values.len() == count as usize => {
             bytes.extend(values.iter().flat_map(|value| value.to_le_bytes()));
+        }
+        (Label::Classes(classes), LabelKind::Classes(count)) if classes.len() == count as usize => {
+            ensure!(
+                classes.iter().all(|class| *class >= 0),
+                "sample {number} has a class below 0"
+            );
+            bytes.extend(classes.iter().flat_map(|class| class.to_le_bytes()));
         }
         _ => bail!("sample {number} has another kind of label than the file"),
     }

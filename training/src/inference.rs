@@ -7,6 +7,7 @@
 
 use crate::flat::{Entry, FlatVector};
 use crate::import::parameters::RunningStatistics;
+use crate::onnx::write::encode_element;
 use crate::onnx::{Attributes, Dimension, Element, Model, Node, Tensor, ValueInfo};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -111,6 +112,7 @@ fn rename_interface(model: &mut Model, sources: &Sources<'_>, names: &mut Names)
         }
     }
     rename(model, &first, "x");
+    take_floats(model, names);
     rename(model, sources.output, "logits");
     model.outputs.retain(|output| output.name == "logits");
     if model.inputs.iter().any(|input| input.name == "logits") {
@@ -126,6 +128,31 @@ fn rename_interface(model: &mut Model, sources: &Sources<'_>, names: &mut Names)
     if let Some(batch) = sources.batch {
         fix_batch(model, batch);
     }
+}
+
+/// Where the model takes whole numbers, `x` holds them as floats, as in the step.
+fn take_floats(model: &mut Model, names: &mut Names) {
+    let Some(input) = model.inputs.first() else {
+        return;
+    };
+    let element = input.element;
+    if element.is_float() {
+        return;
+    }
+    let whole = names.fresh("x.whole");
+    rename(model, "x", &whole);
+    let input = &mut model.inputs[0];
+    "x".clone_into(&mut input.name);
+    input.element = Element::F32;
+    let cast = Node {
+        name: "Cast of x".to_owned(),
+        operator: "Cast".to_owned(),
+        domain: String::new(),
+        inputs: vec!["x".to_owned()],
+        outputs: vec![whole],
+        attributes: Attributes::new().int("to", i64::from(encode_element(element))),
+    };
+    model.nodes.insert(0, cast);
 }
 
 /// The first dimension of every input and output, and every dimension of the same symbol, is `batch`.

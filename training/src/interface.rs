@@ -6,7 +6,8 @@ use crate::onnx::{Dimension, Element, Model, ValueInfo};
 use crate::options::Options;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Adds the model's inputs, with every dimension a number: `x` is the first.
+/// Adds the model's inputs, with every dimension a number: `x` is the first. Where the model takes whole numbers
+/// there (words, say), `x` still holds floats, as every sample does, and is cast: exact below 2²⁴.
 pub(crate) fn inputs(
     graph: &mut Graph,
     model: &Model,
@@ -27,7 +28,13 @@ pub(crate) fn inputs(
             });
         }
         let shape = static_shape(model, input, options)?;
-        values.insert(input.name.clone(), graph.input(name, input.element, &shape));
+        let value = if position == 0 && !input.element.is_float() {
+            let floats = graph.input(name, Element::F32, &shape);
+            graph.cast(floats, input.element)?
+        } else {
+            graph.input(name, input.element, &shape)
+        };
+        values.insert(input.name.clone(), value);
     }
     if values.is_empty() {
         return Err(BuildError::Interface {

@@ -85,7 +85,7 @@ impl Batches {
     /// Fills a batch: as many samples as `x` has room for, and their labels. Does not allocate.
     ///
     /// `x` is row-major, batch first; [`Records::expect_elements`] checks at start that its samples have the
-    /// size of these. Classes go to classes as they are, to values as numbers;
+    /// size of these. Classes go to classes as they are, one or several, to values as numbers;
     /// [`Records::expect_labels`] checks that, too.
     pub fn fill(&mut self, x: &mut [f32], mut y: Targets<'_>) {
         let batch = (x.len() / self.records.elements()).max(1);
@@ -95,19 +95,26 @@ impl Batches {
             self.records.copy_sample(record, sample);
             match &mut y {
                 Targets::Classes(classes) => {
-                    if let Some(class) = classes.get_mut(position) {
-                        *class = self.records.label(record);
-                    }
+                    copy(part(classes, position, batch), self.records.classes(record));
                 }
                 Targets::Values(values) => {
-                    let count = values.len() / batch;
-                    let values = values.iter_mut().skip(position * count).take(count);
-                    for (to, from) in values.zip(self.records.values(record)) {
-                        *to = from;
-                    }
+                    copy(part(values, position, batch), self.records.values(record));
                 }
             }
         }
+    }
+}
+
+/// What belongs to a sample of a batch.
+fn part<T>(all: &mut [T], position: usize, batch: usize) -> &mut [T] {
+    let count = all.len() / batch;
+    let mut parts = all.chunks_exact_mut(count.max(1));
+    parts.nth(position).unwrap_or_default()
+}
+
+fn copy<T>(to: &mut [T], from: impl Iterator<Item = T>) {
+    for (to, from) in to.iter_mut().zip(from) {
+        *to = from;
     }
 }
 

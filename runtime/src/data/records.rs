@@ -1,7 +1,7 @@
 //! A file of samples. The format is documented in `docs/data-format.md`.
 
 use super::error::{DataError, DataProblem};
-use super::format::{CLASS, LabelKind, VALUES, VERSION};
+use super::format::{CLASS, CLASSES, LabelKind, VALUES, VERSION};
 use super::mapping::Mapping;
 use fulcrum_plan::wire;
 use std::fs::File;
@@ -57,6 +57,7 @@ impl Layout {
         match self.labels {
             LabelKind::Class(_) => CLASS_BYTES,
             LabelKind::Values(values) => 4 * values as usize,
+            LabelKind::Classes(classes) => CLASS_BYTES * classes as usize,
         }
     }
 
@@ -121,18 +122,19 @@ impl Records {
         if wire::checksum(body).to_le_bytes() != checksum {
             return Err(DataProblem::Torn { record });
         }
-        let LabelKind::Class(classes) = self.layout.labels else {
-            return Ok(());
+        let classes = match self.layout.labels {
+            LabelKind::Class(classes) => classes,
+            LabelKind::Classes(_) => u32::MAX,
+            LabelKind::Values(_) => return Ok(()),
         };
-        let label = self.label(record);
-        if (0..i64::from(classes)).contains(&label) {
-            Ok(())
-        } else {
-            Err(DataProblem::Label {
+        let mut labels = self.classes(record);
+        match labels.find(|label| !(0..i64::from(classes)).contains(label)) {
+            None => Ok(()),
+            Some(found) => Err(DataProblem::Label {
                 record,
-                found: label,
+                found,
                 classes,
-            })
+            }),
         }
     }
 
@@ -160,8 +162,8 @@ impl Records {
         self.layout.labels
     }
 
-    /// Fails unless the labels are what a training step takes for a sample: a class, or this many values.
-    /// A class also does for one value, as its number. `path` is for the error.
+    /// Fails unless the labels are what a training step takes for a sample: a class, or this many classes or
+    /// values. A class also does for one value, as its number. `path` is for the error.
     ///
     /// # Errors
     /// [`DataProblem::Targets`].
@@ -169,7 +171,12 @@ impl Records {
         let found = self.layout.labels;
         match (expected, found) {
             (LabelKind::Class(_) | LabelKind::Values(1), LabelKind::Class(_)) => Ok(()),
-            (LabelKind::Values(expected), LabelKind::Values(found)) if expected == found => Ok(()),
+            (LabelKind::Values(expected), LabelKind::Values(found))
+            | (LabelKind::Classes(expected), LabelKind::Classes(found))
+                if expected == found =>
+            {
+                Ok(())
+            }
             _ => Err(DataError {
                 path: path.to_owned(),
                 problem: DataProblem::Targets { expected, found },
@@ -194,33 +201,45 @@ impl Records {
         })
     }
 
-    /// The class of a sample; of a label that has values, the first one rounded. Does not allocate.
+    /// The class of a sample, the first of several; of a label that has values, the first one rounded. Does not
+    /// allocate.
     ///
     /// # Panics
     /// When there is no such sample.
     #[must_use]
     pub fn label(&self, index: u32) -> i64 {
-        match (self.layout.labels, self.record(index).first_chunk()) {
-            (LabelKind::Class(_), Some(class)) => i64::from_le_bytes(*class),
-            _ => self
-                .values(index)
-                .next()
-                .map_or(0, |value| value.round() as i64),
-        }
+        let rounded = || self.values(index).next().map(|value| value.round() as i64);
+        self.classes(index).next().or_else(rounded).unwrap_or(0)
     }
 
-    /// The values of a sample's label; a class is one value. Does not allocate.
+    /// The classes of a sample's label, one or several; none where it has values. Does not allocate.
+    ///
+    /// # Panics
+    /// When there is no such sample.
+    pub fn classes(&self, index: u32) -> impl Iterator<Item = i64> {
+        let bytes = match self.layout.labels {
+            LabelKind::Class(_) | LabelKind::Classes(_) => self.label_bytes(index),
+            LabelKind::Values(_) => &[],
+        };
+        let words = bytes.as_chunks::<CLASS_BYTES>().0.iter();
+        words.map(|word| i64::from_le_bytes(*word))
+    }
+
+    /// The values of a sample's label; a class is a value. Does not allocate.
     ///
     /// # Panics
     /// When there is no such sample.
     pub fn values(&self, index: u32) -> impl Iterator<Item = f32> {
-        let record = self.record(index);
-        let (class, values) = match self.layout.labels {
-            LabelKind::Class(_) => (record.first_chunk(), &[][..]),
-            LabelKind::Values(_) => (None, &record[..self.layout.label_bytes()]),
+        let values = match self.layout.labels {
+            LabelKind::Class(_) | LabelKind::Classes(_) => &[],
+            LabelKind::Values(_) => self.label_bytes(index),
         };
-        let class = class.map(|class| i64::from_le_bytes(*class) as f32);
-        class.into_iter().chain(floats(values))
+        let classes = self.classes(index).map(|class| class as f32);
+        classes.chain(floats(values))
+    }
+
+    fn label_bytes(&self, index: u32) -> &[u8] {
+        &self.record(index)[..self.layout.label_bytes()]
     }
 
     /// Copies a sample; what does not fit into `sample` is left out. Does not allocate.
@@ -264,6 +283,7 @@ fn header(bytes: &[u8]) -> Result<Layout, DataProblem> {
     let labels = match kind {
         CLASS => LabelKind::Class(per_label),
         VALUES if version > 1 => LabelKind::Values(per_label),
+        CLASSES if version > 1 => LabelKind::Classes(per_label),
         _ => return Err(DataProblem::Header),
     };
     let header_bytes = FIXED_BYTES + 8 * channels + CRC_BYTES;

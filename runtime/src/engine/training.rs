@@ -27,7 +27,7 @@ const AT_LOSS: usize = 3;
 /// A training step's targets, to be filled.
 #[derive(Debug)]
 pub enum Targets<'a> {
-    /// A class per sample (or per position, row-major, batch first).
+    /// A class per sample, or several (one for each place), row-major, batch first.
     Classes(&'a mut [i64]),
     /// Values, row-major, batch first.
     Values(&'a mut [f32]),
@@ -119,13 +119,14 @@ impl TrainingSession {
         Ok(())
     }
 
-    /// Values of one sample's target, where targets are values; `None` where they are classes.
+    /// What one sample's target is: classes (`int64`) or values (`float32`), and how many.
     #[must_use]
-    pub fn target_len(&self) -> Option<usize> {
-        match self.targets {
-            Element::I64 => None,
-            Element::F32 => Some(self.tensors.get::<f32>(AT_Y).len() / self.batch as usize),
-        }
+    pub fn target(&self) -> (Element, usize) {
+        let all = match self.targets {
+            Element::I64 => self.tensors.get::<i64>(AT_Y).len(),
+            Element::F32 => self.tensors.get::<f32>(AT_Y).len(),
+        };
+        (self.targets, all / self.batch as usize)
     }
 
     /// SHA-256 of the step's graph: what a checkpoint knows it by.

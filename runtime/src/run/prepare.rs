@@ -282,10 +282,7 @@ fn load<'a>(
             let (mut session, mut parameters) = training(options, plan, engine, step)?;
             steps = resume(options, &session, &mut parameters, &mut batches)?;
             let elements = session.x_mut().len() / session.batch().max(1) as usize;
-            let targets = session.target_len().map_or(LabelKind::Class(0), |count| {
-                LabelKind::Values(u32::try_from(count).unwrap_or(u32::MAX))
-            });
-            let records = batches.records();
+            let (targets, records) = (LabelKind::of_target(session.target()), batches.records());
             records
                 .expect_elements(elements, data)
                 .and_then(|()| records.expect_labels(targets, data))
@@ -432,20 +429,24 @@ fn validation(
         return Ok(None);
     };
     let path = match &asked.judges {
-        Judges::File(path) => Some(path),
-        Judges::Share(_) => options.data.as_ref(),
+        Judges::File(path) => path.as_path(),
+        Judges::Share(_) => options.data.as_deref().unwrap_or(Path::new("")),
     };
+    let kind = LabelKind::of_target(training.target());
     judges
-        .expect_elements(
-            inference.sample_len(),
-            path.map_or(Path::new(""), PathBuf::as_path),
-        )
+        .expect_elements(inference.sample_len(), path)
+        .and_then(|()| judges.records().expect_labels(kind, path))
         .map_err(Failure::trouble)?;
     let epoch = u64::from(batches.count()).div_ceil(u64::from(training.batch().max(1)));
     let when = (asked.every_steps.unwrap_or(epoch), steps);
-    let labels = match training.target_len() {
-        None => Labels::Classes,
-        Some(_) => Labels::Values,
+    let labels = match kind {
+        LabelKind::Class(_) => Labels::Classes,
+        LabelKind::Values(_) => Labels::Values,
+        LabelKind::Classes(_) => {
+            return Err(Failure::trouble(
+                "--validate: a step with several classes per sample is not judged; leave it out",
+            ));
+        }
     };
     Validation::new(judges, labels, when, inference, served)
         .map(Some)

@@ -1,6 +1,8 @@
-//! `fulcrum pack-data`: a data file for `fulcrumd` out of NumPy arrays or a table.
+//! `fulcrum pack-data`: a data file for `fulcrumd` out of NumPy arrays, a table or pictures.
 
 use crate::array::Array;
+use crate::image::{Color, Size};
+use crate::image_folder;
 use crate::packing::{self, normalise, statistics};
 use crate::records::{self, CHANNELS_MAX, LabelKind, Normalisation, Sample};
 use crate::verdict::Verdict;
@@ -12,7 +14,8 @@ use std::path::{Path, PathBuf};
 /// Options of `fulcrum pack-data`.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
-    /// Samples: an .npz with arrays of samples and labels, an .npy (with --labels), or a .csv of numbers
+    /// Samples: an .npz with arrays of samples and labels, an .npy (with --labels), a .csv of numbers, or a folder
+    /// of PNG and JPEG pictures, DIR/CLASS/PICTURE
     source: PathBuf,
     /// Labels of an .npy, a second one
     #[arg(long, value_name = "FILE.npy")]
@@ -26,10 +29,16 @@ pub struct Arguments {
     /// Column of the label in a .csv, counted from 0 [default: the last]
     #[arg(long, value_name = "N")]
     label_column: Option<usize>,
-    /// What labels are: class, or values (regression, bce)
+    /// Bring pictures to this size [default: all have the same]
+    #[arg(long, value_name = "WxH")]
+    resize: Option<Size>,
+    /// Bring pictures to one or three channels [default: all have the same]
+    #[arg(long, value_name = "COLOR")]
+    color: Option<Color>,
+    /// What labels are: class (or several, one for each place of a sample), or values (regression, bce)
     #[arg(long, value_name = "KIND", default_value = "class")]
     targets: Targets,
-    /// Number of classes [default: the largest label and one]
+    /// Number of classes [default: the largest label and one; of pictures, the number of folders]
     #[arg(long, value_name = "N")]
     classes: Option<u32>,
     /// Divide every element by this first, such as 255
@@ -38,9 +47,10 @@ pub struct Arguments {
     /// none, computed (from the samples to train with), or MEAN,DEVIATION for each channel
     #[arg(long, value_name = "HOW", default_value = "none", value_parser = normalisation)]
     normalize: Normalize,
-    /// Equal parts of a sample that are normalised each by itself, such as 3 for colours, channels first
-    #[arg(long, value_name = "N", default_value_t = 1)]
-    channels: usize,
+    /// Equal parts of a sample that are normalised each by itself, channels first [default: 1; of pictures, their
+    /// channels]
+    #[arg(long, value_name = "N")]
+    channels: Option<usize>,
     /// Where to write the samples to train with
     #[arg(long, value_name = "FILE.rec")]
     out: PathBuf,
@@ -105,11 +115,7 @@ fn normalisation(text: &str) -> Result<Normalize, String> {
 /// sample), an option out of its range, or a file that cannot be written; no file is then half-written.
 pub fn run(arguments: &Arguments) -> anyhow::Result<Verdict> {
     let Arguments {
-        share,
-        scale,
-        channels,
-        seed,
-        ..
+        share, scale, seed, ..
     } = *arguments;
     ensure!(
         (0.0..1.0).contains(&share) && share > 0.0,
@@ -119,26 +125,30 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<Verdict> {
         scale.is_finite() && scale != 0.0,
         "--scale {scale}: allowed is any number but 0"
     );
+    let source = arguments.source.display();
+    let Source {
+        kind,
+        samples,
+        channels,
+        about,
+    } = if arguments.source.is_dir() {
+        pictures(arguments)?
+    } else {
+        arrays(arguments)?
+    };
+    let channels = arguments.channels.unwrap_or(channels);
     ensure!(
         (1..=CHANNELS_MAX).contains(&channels),
         "--channels {channels}: allowed is 1 to {CHANNELS_MAX}"
     );
-    let source = arguments.source.display();
-    let (mut x, y) = read(arguments)?;
-    for element in &mut x.values {
-        *element /= scale;
-    }
-    let values = arguments.targets == Targets::Values;
-    let (kind, samples) =
-        packing::samples(&x, &y, values, arguments.classes).with_context(|| source.to_string())?;
+    let count = samples.len();
+    let width = samples.first().map_or(0, |sample| sample.elements.len());
     let share = arguments.held_out.as_ref().map_or(0.0, |_| share);
     let (mut train, mut held_out) = packing::split(samples, share, seed);
     ensure!(
         !train.is_empty() && (share == 0.0 || !held_out.is_empty()),
-        "--share {share}: of {} samples that leaves nothing on one side",
-        x.rows()
+        "--share {share}: of {count} samples that leaves nothing on one side"
     );
-    let width = x.row_len();
     ensure!(
         width.is_multiple_of(channels),
         "--channels {channels}: a sample of {width} elements cannot be divided so"
@@ -162,6 +172,9 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<Verdict> {
         "{source}: samples of {width} elements, {}",
         said(kind)
     )?;
+    for line in about {
+        writeln!(io::stdout(), "{line}")?;
+    }
     for (number, channel) in applied.iter().enumerate() {
         writeln!(
             io::stdout(),
@@ -182,10 +195,71 @@ fn said(kind: LabelKind) -> String {
         LabelKind::Class(classes) => format!("{classes} classes"),
         LabelKind::Values(1) => "a value each".to_owned(),
         LabelKind::Values(values) => format!("{values} values each"),
+        LabelKind::Classes(classes) => format!("{classes} classes each"),
     }
 }
 
-/// Samples and labels.
+/// Samples before their order, split and normalisation.
+struct Source {
+    kind: LabelKind,
+    samples: Vec<Sample>,
+    /// Parts of a sample that are normalised each by itself, unless another number is asked for.
+    channels: usize,
+    /// What there is to say of them, a line each.
+    about: Vec<String>,
+}
+
+/// Samples of a folder of pictures.
+fn pictures(arguments: &Arguments) -> anyhow::Result<Source> {
+    let source = arguments.source.display();
+    ensure!(
+        arguments.targets == Targets::Class && arguments.labels.is_none(),
+        "{source}: a picture's label is its folder; --targets values and --labels do not go with that"
+    );
+    let mut found = image_folder::read(&arguments.source, arguments.color, arguments.resize)?;
+    let folders = u32::try_from(found.classes.len())?;
+    let classes = arguments.classes.unwrap_or(folders);
+    ensure!(
+        classes >= folders,
+        "--classes {classes}: {source} has {folders} folders, a class each"
+    );
+    for element in found.samples.iter_mut().flat_map(|s| &mut s.elements) {
+        *element = (f64::from(*element) / arguments.scale) as f32;
+    }
+    let names = found.classes.iter().enumerate();
+    let mut about = vec![format!("pictures: {}, {} pixels", found.color, found.size)];
+    about.extend(names.map(|(number, name)| format!("class {number}: {name}")));
+    Ok(Source {
+        kind: LabelKind::Class(classes),
+        samples: found.samples,
+        channels: found.color.channels(),
+        about,
+    })
+}
+
+/// Samples of arrays or a table.
+fn arrays(arguments: &Arguments) -> anyhow::Result<Source> {
+    let source = arguments.source.display();
+    ensure!(
+        arguments.resize.is_none() && arguments.color.is_none(),
+        "--resize and --color are for folders of pictures, {source} is none"
+    );
+    let (mut x, y) = read(arguments)?;
+    for element in &mut x.values {
+        *element /= arguments.scale;
+    }
+    let values = arguments.targets == Targets::Values;
+    let (kind, samples) =
+        packing::samples(&x, &y, values, arguments.classes).with_context(|| source.to_string())?;
+    Ok(Source {
+        kind,
+        samples,
+        channels: 1,
+        about: Vec::new(),
+    })
+}
+
+/// Arrays of samples and labels.
 fn read(arguments: &Arguments) -> anyhow::Result<(Array, Array)> {
     let source = &arguments.source;
     match source.extension().and_then(|extension| extension.to_str()) {
@@ -200,7 +274,7 @@ fn read(arguments: &Arguments) -> anyhow::Result<(Array, Array)> {
         }
         Some("csv") => packing::read_csv(source, arguments.label_column),
         _ => bail!(
-            "{}: samples are read from .npz, .npy and .csv files",
+            "{}: samples are read from .npz, .npy and .csv files, and from folders of pictures",
             source.display()
         ),
     }
