@@ -9,18 +9,23 @@ held-out accuracy.
 Needs `onnxruntime`, `onnx`, `numpy` and `torch`. CI does not run it. Both start from the same parameters and see the
 same batches of the packed file: 8,000 samples, 3 epochs of batches of 32, momentum 0.9, learning rate 0.02. The other
 2,000 are held out.
+
+`--apart STEPS` says instead how both leave the common curve: their first steps beside the same in float64, where
+nothing is rounded, with the largest relative difference of the losses until then from PyTorch in float64.
 """
 
 import argparse
+import copy
 import json
 import struct
 import subprocess
 import tempfile
 from pathlib import Path
 
+import float64_step
 import numpy as np
 import torch
-from compare_step import LeNet, export, read_params, session
+from compare_step import LeNet, export, read_params, session, single
 from torch import nn
 
 FULCRUM = Path(__file__).resolve().parents[2] / "target" / "release" / "fulcrum"
@@ -48,12 +53,49 @@ def read_records(path):
     return np.ascontiguousarray(records["x"]).reshape(-1, 1, 28, 28), records["label"].copy()
 
 
+def apart(step, step64, theta, state, model, batches):
+    """Losses of the step and of PyTorch, in float32 and float64, on the same batches."""
+    models = {"torch": model, "torch64": copy.deepcopy(model).double()}
+    # The step holds rate and momentum in float32.
+    optimizers = {
+        name: torch.optim.SGD(model.parameters(), lr=single(RATE), momentum=single(0.9))
+        for name, model in models.items()
+    }
+    live = {"ours": (theta, state), "ours64": (theta, state)}
+    losses = {name: [] for name in (*live, *models)}
+    for count, (x, y) in enumerate(batches, 1):
+        fixed = {"x": x, "y": y, "lr": np.array(RATE, np.float32)}
+        theta, state = live["ours"]
+        *live["ours"], loss = step.run(["theta.new", "state.new", "loss"], fixed | {"theta": theta, "state": state})
+        losses["ours"].append(float(loss))
+        theta, state = live["ours64"]
+        result = step64(fixed | {"theta": theta, "state": state})
+        live["ours64"] = result["theta.new"], result["state.new"]
+        losses["ours64"].append(result["loss"].item())
+        for name, model in models.items():
+            optimizers[name].zero_grad()
+            samples = torch.from_numpy(x).to(next(model.parameters()).dtype)
+            loss = nn.functional.cross_entropy(model(samples), torch.from_numpy(y))
+            loss.backward()
+            optimizers[name].step()
+            losses[name].append(loss.item())
+        if count in (1, 2, 5, 10, 20, 50, 100, 150, 200, 250):
+            exact = np.array(losses["torch64"])
+            differences = {
+                name: (np.abs(np.array(losses[name]) - exact) / exact).max() for name in ("ours", "torch", "ours64")
+            }
+            print(f"after {count} steps, loss {exact[-1]:.4f}:",
+                  ", ".join(f"{name} {value:.1e}" for name, value in differences.items()), flush=True)  # fmt: skip
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("package", type=Path, help="the unpacked npm package")
+    parser.add_argument("--apart", type=int, metavar="STEPS", help="compare so many steps with float64")
+    parser.add_argument("--seed", type=int, default=0, help="of the first parameters")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    torch.manual_seed(0)
+    torch.manual_seed(arguments.seed)
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
         images, labels = read_package(arguments.package)
@@ -62,11 +104,16 @@ def main():
         fulcrum("pack-data", folder / "mnist.npz", "--normalize", "computed", "--out", train, "--held-out", held_out)
         (x_train, y_train), (x_test, y_test) = read_records(train), read_records(held_out)
         model = LeNet()
-        export(model, x_train[:BATCH], folder / "lenet.onnx")
+        export(model, torch.from_numpy(x_train[:BATCH]), folder / "lenet.onnx")
         options = ["--loss", "cross-entropy", "--optimizer", "momentum", "--batch", BATCH, "--inference-batch", 100]
         fulcrum("train-step", folder / "lenet.onnx", *options, "--out", folder / "step.onnx")
         step, infer = session(folder / "step.onnx", 1), session(folder / "step.infer.onnx", 1)
         theta, state = read_params(folder / "step.params")
+        step64 = float64_step.load(folder / "step.onnx")
+    if arguments.apart:
+        order = np.random.default_rng(1).permutation(len(y_train))[: arguments.apart * BATCH].reshape(-1, BATCH)
+        apart(step, step64, theta, state, model, ((x_train[rows], y_train[rows]) for rows in order))
+        return
     optimizer = torch.optim.SGD(model.parameters(), lr=RATE, momentum=0.9)
     loss_of = nn.CrossEntropyLoss()
     rng = np.random.default_rng(1)

@@ -281,6 +281,8 @@ def compare(name, seed, folder, arguments):
     rng = np.random.default_rng(seed)
     model = make()
     data = [draw(rng, batch) for _ in range(8)]
+    # The step takes words as floats.
+    samples = [x.astype(np.float32) for x, _ in data]
     onnx_path, step_path = folder / f"{name}.onnx", folder / f"{name}.step.onnx"
     export(model, torch.from_numpy(data[0][0]), onnx_path)
     subprocess.run(
@@ -298,7 +300,7 @@ def compare(name, seed, folder, arguments):
     losses = {"ours": [], "torch": [], "torch64": [], "ours64": []}
     for index in range(arguments.steps):
         x, y = data[index % len(data)]
-        fixed = {"x": x, "y": y, "lr": learning_rate}
+        fixed = {"x": samples[index % len(data)], "y": y, "lr": learning_rate}
         theta, state, loss = run.run(["theta.new", "state.new", "loss"], fixed | {"theta": theta, "state": state})
         losses["ours"].append(float(loss))
         if graph64:
@@ -317,7 +319,7 @@ def compare(name, seed, folder, arguments):
     # The inference graph on the trained vectors against the model in evaluation mode.
     infer = session(step_path.with_suffix(".infer.onnx"), threads)
     live = {"theta": theta, "state": state}
-    feed = {i.name: live.get(i.name, data[0][0]) for i in infer.get_inputs()}
+    feed = {i.name: live.get(i.name, samples[0]) for i in infer.get_inputs()}
     model.eval()
     with torch.no_grad():
         expected = model(torch.from_numpy(data[0][0])).numpy()
@@ -334,18 +336,19 @@ def compare(name, seed, folder, arguments):
         for pair in ("ours", "torch"):
             result[f"{pair}_from_float64_after"] = {count: differ(pair, "torch64", count) for count in marks}
     if arguments.time:
-        feed = {"x": data[0][0], "y": data[0][1], "lr": learning_rate, "theta": theta, "state": state}
+        feed = {"x": samples[0], "y": data[0][1], "lr": learning_rate, "theta": theta, "state": state}
         model.train()
         compiled = None
         if not arguments.eager:
             compiled = stepper(torch.compile(copy.deepcopy(model)), optimizer_name, rate, settings)
-        result |= times(run, feed, torch_step, compiled, arguments.block_s)
+        torch_x = torch.from_numpy(data[0][0])
+        result |= times(run, feed, torch_x, torch_step, compiled, arguments.block_s)
     print(json.dumps(result), flush=True)
     good = result.get("float64_difference", 0.0) <= 1e-7
     return good and difference <= max(1e-5, 10 * rounding)
 
 
-def times(run, feed, torch_step, compiled_step, seconds):
+def times(run, feed, x, torch_step, compiled_step, seconds):
     """Steps per second of processor time of all three, alternating in blocks; the best block of each counts.
 
     With one thread, processor time is the time a step takes on a machine that does nothing else.
@@ -359,7 +362,7 @@ def times(run, feed, torch_step, compiled_step, seconds):
     held = {name: ort.OrtValue.ortvalue_from_shape_and_type(shape, np.float32) for name, shape in shapes.items()}
     for name, value in held.items():
         binding.bind_ortvalue_output(name, value)
-    x, y = torch.from_numpy(feed["x"]), torch.from_numpy(feed["y"])
+    y = torch.from_numpy(feed["y"])
     steps = {"ours": lambda: run.run_with_iobinding(binding), "torch": lambda: torch_step(x, y)}
     if compiled_step:
         steps["compiled"] = lambda: compiled_step(x, y)
