@@ -317,7 +317,7 @@ fn what_does_not_fit_is_named_and_nothing_is_written() {
         ("t.csv", "--out t.rec --normalize 1,0", "deviations above 0"),
         ("a.npy", "--out t.rec", "--labels"),
         ("a.npy", "--out t.rec --labels a.npy", "not a NumPy array"),
-        ("missing.npz", "--out t.rec", "missing.npz"),
+        ("missing", "--out t.rec", "missing: no such file"),
         ("t.txt", "--out t.rec", ".npz, .npy and .csv"),
     ] {
         let answer = pack(folder.path(), source, options);

@@ -57,6 +57,11 @@ fn what_cannot_be_trained_is_named_and_nothing_is_written() {
         ),
         (
             shipped("model.onnx"),
+            "--loss mse --optimizer sgd --batch 1000000000000000000",
+            "--batch",
+        ),
+        (
+            shipped("model.onnx"),
             "--loss mse --optimizer sgd --batch 4 --freeze .",
             "--freeze",
         ),

@@ -72,6 +72,9 @@ named!(
     Named = "named",
 );
 
+/// Largest batch, and size of another dimension: what is larger fits no memory, and products of sizes have to fit 64 bits.
+const SIZE_MAX: usize = 1 << 20;
+
 /// Options of [`build`](crate::train_step::build).
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -79,7 +82,7 @@ pub struct Options {
     pub loss: Loss,
     /// How parameters follow their gradient.
     pub optimizer: Optimizer,
-    /// Samples per step, at least 1.
+    /// Samples per step, 1 to 2²⁰.
     pub batch: usize,
     /// Initializers whose name matches stay as they are.
     pub freeze: Option<Regex>,
@@ -168,10 +171,24 @@ impl Options {
         let fraction = |value: f64| (0.0..1.0).contains(&value);
         let checks = [
             (
-                self.batch >= 1,
+                (1..=SIZE_MAX).contains(&self.batch),
                 "--batch",
                 self.batch.to_string(),
-                "at least 1 is needed",
+                "1 to 1048576 is allowed",
+            ),
+            (
+                (1..=SIZE_MAX).contains(&self.inference_batch.unwrap_or(1)),
+                "--inference-batch",
+                self.inference_batch.unwrap_or_default().to_string(),
+                "1 to 1048576 is allowed",
+            ),
+            (
+                self.dimensions
+                    .values()
+                    .all(|size| (1..=SIZE_MAX).contains(size)),
+                "--dimension",
+                format!("{:?}", self.dimensions),
+                "sizes from 1 to 1048576 are allowed",
             ),
             (
                 self.accumulate >= 1 && self.accumulate <= 1 << 20,

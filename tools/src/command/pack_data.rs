@@ -126,6 +126,10 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<Verdict> {
         "--scale {scale}: allowed is any number but 0"
     );
     let source = arguments.source.display();
+    ensure!(
+        arguments.source.exists(),
+        "{source}: no such file or folder"
+    );
     let Source {
         kind,
         samples,
