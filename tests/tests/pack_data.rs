@@ -301,6 +301,7 @@ fn what_does_not_fit_is_named_and_nothing_is_written() {
     let folder = TemporaryFolder::new();
     fs::write(folder.path().join("t.csv"), "1,0\n2,0.5\n").unwrap();
     fs::write(folder.path().join("a.npy"), "nothing of the kind").unwrap();
+    fs::write(folder.path().join("t.txt"), "1,0").unwrap();
     for (source, options, part) in [
         ("t.csv", "--out t.rec", "sample 1 has label 0.5"),
         (
