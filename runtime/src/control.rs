@@ -52,8 +52,7 @@ impl Drawn {
     }
 
     /// What was read since.
-    #[must_use]
-    pub const fn since(self, before: Self) -> Self {
+    const fn since(self, before: Self) -> Self {
         Self {
             sum_mw: self.sum_mw.wrapping_sub(before.sum_mw) & (u64::MAX >> COUNT_BITS),
             count: self.count.wrapping_sub(before.count) & COUNT_MASK,
@@ -114,6 +113,12 @@ impl Readings {
     #[must_use]
     pub fn drawn(&self) -> Drawn {
         Drawn::unpack(self.drawn.load(Ordering::Acquire))
+    }
+
+    /// Those after `seen`, which is then up to date.
+    pub fn drawn_since(&self, seen: &mut Drawn) -> Drawn {
+        let drawn = self.drawn();
+        drawn.since(core::mem::replace(seen, drawn))
     }
 
     /// The row that is set, with a ticket: it holds for what was read meanwhile if
@@ -297,8 +302,7 @@ impl<'a, B: SetMode> Control<'a, B> {
         let serving = schedule.assignment().serving;
         let planned_ns = serving.map_or(0, |serving| serving.infer_ns);
         let measured = schedule.infer().is_measured();
-        let drawn = self.readings.drawn();
-        let read = drawn.since(core::mem::replace(&mut self.drawn_seen, drawn));
+        let read = self.readings.drawn_since(&mut self.drawn_seen);
         let planned = self.planned(schedule);
         Reading {
             power_mw: read.mean(),
@@ -323,12 +327,12 @@ impl<'a, B: SetMode> Control<'a, B> {
     fn planned(&mut self, schedule: &Schedule) -> Option<Planned> {
         let busy = schedule.busy();
         let before = core::mem::replace(&mut self.busy_seen, busy);
-        let row = self.plan.rows.get(self.guard.current().row)?;
+        let index = self.guard.current().row;
+        let row = self.plan.rows.get(index)?;
         let Assignment { serving, bulk, .. } = schedule.assignment();
         let power_mw = |cell: Option<&Cell>| cell.map_or(0, |cell| cell.power_mw.0);
         let infer = |workload: usize, batch: u16| {
-            let mut slots = self.plan.slots_infer(workload);
-            slots.find_map(|(slot, other)| (other == batch).then(|| power_mw(row.cell(slot))))
+            power_mw(guard::infer_cell(self.plan, index, workload, batch))
         };
         let full = serving.map_or(0, |serving| serving.batch);
         let smaller = self
@@ -336,21 +340,24 @@ impl<'a, B: SetMode> Control<'a, B> {
             .slots_infer(0)
             .filter(|(_, batch)| *batch < full)
             .map(|(slot, _)| power_mw(row.cell(slot)));
-        let train = self.plan.slot_train().map(|slot| power_mw(row.cell(slot)));
+        let train = power_mw(self.plan.slot_train().and_then(|slot| row.cell(slot)));
         let (mut energy, mut busy_ns, mut peak_mw) = (0_u128, 0_u64, 0);
         for (power_mw, ns, seen_ns) in [
             (infer(0, full), busy.infer_ns, before.infer_ns),
-            (smaller.max(), busy.partial_ns, before.partial_ns),
+            (
+                smaller.max().unwrap_or(0),
+                busy.partial_ns,
+                before.partial_ns,
+            ),
             (train, busy.train_ns, before.train_ns),
             (
-                bulk.and_then(|bulk| infer(1, bulk.batch)),
+                bulk.map_or(0, |bulk| infer(1, bulk.batch)),
                 busy.bulk_ns,
                 before.bulk_ns,
             ),
         ] {
             // A new schedule counts from zero.
             let spent_ns = ns.checked_sub(seen_ns).unwrap_or(ns);
-            let power_mw = power_mw.unwrap_or(0);
             energy = energy.saturating_add(u128::from(spent_ns).saturating_mul(power_mw.into()));
             busy_ns = busy_ns.saturating_add(spent_ns);
             if spent_ns > 0 {

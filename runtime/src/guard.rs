@@ -489,7 +489,12 @@ impl Guard {
 }
 
 /// An inference cell of a row.
-fn infer_cell(plan: &PlanTable, row: usize, workload: usize, batch: u16) -> Option<&Cell> {
+pub(crate) fn infer_cell(
+    plan: &PlanTable,
+    row: usize,
+    workload: usize,
+    batch: u16,
+) -> Option<&Cell> {
     let mut slots = plan.slots_infer(workload);
     let (slot, _) = slots.find(|(_, other)| *other == batch)?;
     plan.rows.get(row)?.cell(slot)

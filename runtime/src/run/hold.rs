@@ -117,8 +117,7 @@ impl Holder<'_> {
         now_ns: u64,
     ) -> Reading {
         let arrived = u128::from(rate.0) * u128::from(now_ns) / 1_000_000_000_000;
-        let drawn = self.readings.drawn();
-        let read = drawn.since(std::mem::replace(&mut self.drawn, drawn));
+        let read = self.readings.drawn_since(&mut self.drawn);
         Reading {
             power_mw: read.mean(),
             readings: read.count(),
