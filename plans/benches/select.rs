@@ -1,4 +1,9 @@
-//! How long a selection takes: `cargo bench -p fulcrum-plan`. Prints medians; asserts nothing.
+//! How long a selection takes: `cargo bench -p fulcrum-plan`. Prints; asserts nothing.
+//!
+//! Each problem is asked over many demands, from those that anything meets to those that nothing meets, in two
+//! plans: *ordered*, where every mode is faster and hungrier than the one before, and *uneven*, where clocks help
+//! one minibatch more than another. Of each demand the median time counts: printed are the mean over the
+//! demands and the slowest of them.
 
 #[path = "../tests/sample/mod.rs"]
 mod sample;
@@ -10,12 +15,17 @@ use fulcrum_plan::{Cell, PlanTable, PowerMode, Row};
 use std::hint::black_box;
 use std::time::Instant;
 
-/// A plan of `rows` modes with every cell filled, each faster and hungrier than the one before.
-fn full_plan(rows: u32, batches: &[u16]) -> PlanTable {
+const REPEATS: usize = 31;
+
+/// A plan of `rows` modes with every cell filled; the times of a mode differ by up to `uneven_percent`.
+fn full_plan(rows: u32, batches: &[u16], uneven_percent: u32) -> PlanTable {
     let board = sample::board("orin-agx");
     let mut plan = sample::plan(0, 1);
     plan.train = Some(sample::workload("train", &[16]));
-    plan.infer = [sample::workload("infer", batches)].into_iter().collect();
+    plan.infer = ["urgent", "other"]
+        .into_iter()
+        .map(|name| sample::workload(name, batches))
+        .collect();
     let modes = board.cpu_khz.iter().flat_map(|cpu_khz| {
         board.gpu_khz[0].iter().map(|gpu_khz| PowerMode {
             cores: 12,
@@ -24,17 +34,20 @@ fn full_plan(rows: u32, batches: &[u16]) -> PlanTable {
             emc_khz: board.emc_khz[3],
         })
     });
+    let mut rng = sample::Rng(7);
     let rows = modes
         .take(rows as usize)
         .zip(1u32..)
         .map(|(mode, index)| Row {
             mode,
-            cells: std::iter::once(16)
-                .chain(batches.iter().copied())
+            cells: std::iter::once(&16)
+                .chain(batches)
+                .chain(batches)
                 .map(|batch| {
-                    let time_us = MicroSec(u32::from(batch) * 60_000 / (index + 10) + 1_000);
+                    let time_us = u32::from(*batch) * 60_000 / (index + 10) + 1_000;
+                    let percent = 100 + rng.within(0, uneven_percent);
                     Some(Cell {
-                        time_us,
+                        time_us: MicroSec(time_us * percent / 100),
                         power_mw: MilliWatt(9_000 + index * 150),
                     })
                 })
@@ -44,35 +57,63 @@ fn full_plan(rows: u32, batches: &[u16]) -> PlanTable {
     plan
 }
 
+fn demands() -> Vec<Demand> {
+    let mut demands = Vec::new();
+    for power_w in [10, 15, 20, 30, 45, 60] {
+        for latency_ms in [10, 50, 200, 500, 1_500] {
+            for rate in [5, 30, 60, 200, 600, 2_000] {
+                demands.push(Demand {
+                    power_mw: MilliWatt(power_w * 1_000),
+                    latency_us: MicroSec(latency_ms * 1_000),
+                    rate: MilliRps(rate * 1_000),
+                });
+            }
+        }
+    }
+    demands
+}
+
+fn median_ns(plan: &PlanTable, problem: Problem, demand: &Demand) -> u128 {
+    let mut times_ns = [0; REPEATS];
+    for time_ns in &mut times_ns {
+        let start = Instant::now();
+        black_box(select(black_box(plan), problem, black_box(demand)));
+        *time_ns = start.elapsed().as_nanos();
+    }
+    times_ns.sort_unstable();
+    times_ns[REPEATS / 2]
+}
+
 fn main() {
+    let demands = demands();
     for (rows, batches) in [
         (50, &[1u16, 4, 16, 32, 64][..]),
         (256, &[1, 2, 4, 8, 16, 32, 48, 64]),
     ] {
-        let plan = full_plan(rows, batches);
-        for problem in [
-            Problem::Training,
-            Problem::Inference(0),
-            Problem::TrainingInference(0),
-        ] {
-            let mut times_ns: Vec<u128> = (0..2_001u32)
-                .map(|repeat| {
-                    let demand = Demand {
-                        power_mw: MilliWatt(60_000 - repeat),
-                        latency_us: MicroSec(1_500_000),
-                        rate: MilliRps(60_000),
-                    };
-                    let start = Instant::now();
-                    black_box(select(black_box(&plan), problem, black_box(&demand)));
-                    start.elapsed().as_nanos()
-                })
-                .collect();
-            times_ns.sort_unstable();
-            let (p50, p99) = (times_ns[1000], times_ns[1980]);
-            println!(
-                "{rows} modes x {} batches, {problem:?}: p50 {p50} ns, p99 {p99} ns",
-                batches.len()
-            );
+        for (shape, uneven_percent) in [("ordered", 0), ("uneven", 60)] {
+            let plan = full_plan(rows, batches, uneven_percent);
+            println!("{rows} modes x {} batches, {shape}", batches.len());
+            for problem in [
+                Problem::Training,
+                Problem::Inference(0),
+                Problem::TrainingInference(0),
+                Problem::TwoInferences,
+            ] {
+                let times_ns: Vec<u128> = demands
+                    .iter()
+                    .map(|demand| median_ns(&plan, problem, demand))
+                    .collect();
+                let mean_ns = times_ns.iter().sum::<u128>() / times_ns.len() as u128;
+                let slowest = times_ns.iter().zip(&demands).max_by_key(|(time, _)| *time);
+                let (slowest_ns, demand) = slowest.unwrap();
+                let name = format!("{problem:?}");
+                println!(
+                    "  {name:<20}  mean {mean_ns:>5} ns  slowest {slowest_ns:>5} ns, at {} W, {} ms, {}/s",
+                    demand.power_mw.0 / 1_000,
+                    demand.latency_us.0 / 1_000,
+                    demand.rate.0 / 1_000,
+                );
+            }
         }
     }
 }

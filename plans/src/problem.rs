@@ -63,6 +63,17 @@ pub const fn latency_scaled(batch: u16, rate: MilliRps, time_infer: MicroSec) ->
     window_scaled(batch).saturating_add(busy_scaled(time_infer, rate))
 }
 
+/// The longest inference minibatch whose latency is at most one that [`latency_scaled`] told for the same rate, in µs,
+/// rounded down; zero if the window alone takes longer, or for a rate of zero.
+#[must_use]
+pub const fn time_of_latency(latency_scaled: u64, batch: u16, rate: MilliRps) -> u64 {
+    let left = latency_scaled.saturating_sub(window_scaled(batch));
+    match left.checked_div(rate.0 as u64) {
+        Some(time_us) => time_us,
+        None => 0,
+    }
+}
+
 /// Whether the peak latency is within a budget: `b / a + t_in <= L`, exactly.
 #[must_use]
 pub const fn meets_latency(
@@ -85,6 +96,13 @@ pub const fn sustains(batch: u16, rate: MilliRps, time_infer: MicroSec) -> bool 
 #[must_use]
 pub fn interleaved_power(one: MilliWatt, other: MilliWatt) -> MilliWatt {
     one.max(other)
+}
+
+/// The window `b / a` in µs, rounded down; `None` for a rate of zero. With times in whole µs it holds as many steps
+/// as the exact one.
+#[must_use]
+pub const fn window_us(batch: u16, rate: MilliRps) -> Option<u64> {
+    window_scaled(batch).checked_div(rate.0 as u64)
 }
 
 /// The longest inference minibatch that meets both the latency budget and the sustain condition, so
@@ -145,27 +163,21 @@ impl Throughput {
         ours.cmp(&theirs)
     }
 
-    /// Whether steps of `time_step` in the gaps of a batch cannot reach this throughput, even if a
-    /// window needed no whole number of them. Saves a scan the division of [`steps_per_window`].
+    /// Fewest steps of `step_batch` units in a window of `batch` requests that are no less than this throughput, and
+    /// fewest that are more. Never above that, also where a product saturates. Saves a scan the division of
+    /// [`steps_per_window`].
     #[must_use]
-    pub fn out_of_reach(
-        &self,
-        (batch, rate, time_infer): (u16, MilliRps, MicroSec),
-        (step_batch, time_step): (u16, MicroSec),
-    ) -> bool {
-        let slack = window_scaled(batch).saturating_sub(busy_scaled(time_infer, rate));
-        // slack / step * step_batch / batch < steps * self.step_batch / self.batch, multiplied out.
-        // The left side is below 2^63; a right side that saturates is really larger.
-        let reach = slack.saturating_mul(u64::from(self.batch));
-        let needed = self
-            .steps
-            .saturating_mul(busy_scaled(time_step, rate))
-            .saturating_mul(u64::from(batch));
-        if self.step_batch == 1 && step_batch == 1 {
-            return reach < needed;
-        }
-        let reach = u128::from(reach).saturating_mul(u128::from(step_batch));
-        reach < u128::from(needed).saturating_mul(u128::from(self.step_batch))
+    pub fn steps_needed(&self, batch: u16, step_batch: u16) -> (u64, u64) {
+        let units = self.steps.saturating_mul(u64::from(self.step_batch));
+        let needed = units.saturating_mul(u64::from(batch));
+        let per_step = u64::from(self.batch).saturating_mul(u64::from(step_batch));
+        let (Some(whole), Some(rest)) =
+            (needed.checked_div(per_step), needed.checked_rem(per_step))
+        else {
+            return (0, 0);
+        };
+        let more = whole.saturating_add(1);
+        (if rest == 0 { whole } else { more }, more)
     }
 
     /// In units (minibatches, or samples) per second at a rate.
@@ -265,39 +277,55 @@ mod tests {
     }
 
     #[test]
-    fn what_is_out_of_reach_never_compares_as_better() {
-        let times = [1u32, 700, 11_050, 46_000, 300_000].map(MicroSec);
-        let mut pruned = 0;
-        for (batch, best_batch) in [(1u16, 4u16), (16, 16), (32, 1), (64, 5)] {
-            for time_infer in times {
-                for time_step in times {
-                    for (step_batch, best_step_batch, steps) in
-                        [(1, 1, 5), (1, 1, 900), (16, 4, 30)]
-                    {
-                        let best = Throughput {
-                            steps,
-                            step_batch: best_step_batch,
-                            batch: best_batch,
-                        };
-                        let infer = (batch, RATE_60, time_infer);
-                        let Some(steps) = steps_per_window(batch, RATE_60, time_infer, time_step)
-                        else {
-                            continue;
-                        };
-                        if best.out_of_reach(infer, (step_batch, time_step)) {
-                            pruned += 1;
-                            let ours = Throughput {
-                                steps,
-                                step_batch,
-                                batch,
-                            };
-                            assert_eq!(ours.compare(&best), Ordering::Less);
-                        }
+    fn what_a_throughput_asks_of_another_window_is_exact() {
+        let throughput = |steps, step_batch, batch| Throughput {
+            steps,
+            step_batch,
+            batch,
+        };
+        for (steps, best_step_batch, best_batch) in [(0, 1, 4), (5, 1, 16), (900, 1, 1), (30, 4, 5)]
+        {
+            let best = throughput(steps, best_step_batch, best_batch);
+            for (batch, step_batch) in [(1, 1), (16, 3), (32, 16), (65_535, 64)] {
+                let (even, more) = best.steps_needed(batch, step_batch);
+                let with = |steps| throughput(steps, step_batch, batch).compare(&best);
+                assert_ne!(with(even), Ordering::Less);
+                assert!(even == 0 || with(even - 1) == Ordering::Less);
+                assert_eq!(with(more), Ordering::Greater);
+                assert_ne!(with(more - 1), Ordering::Greater);
+            }
+        }
+    }
+
+    #[test]
+    fn a_window_in_whole_microseconds_holds_as_many_steps() {
+        for batch in [1, 3, 64, u16::MAX] {
+            for rate in [1, 333, 60_000, 999_999, u32::MAX].map(MilliRps) {
+                let window_us = window_us(batch, rate).unwrap();
+                for infer in [0u32, 700, 46_000] {
+                    for step in [1u32, 999, 70_000] {
+                        let exact = steps_per_window(batch, rate, MicroSec(infer), MicroSec(step));
+                        let left_us = window_us.checked_sub(u64::from(infer));
+                        assert_eq!(left_us.map(|left_us| left_us / u64::from(step)), exact);
                     }
                 }
             }
         }
-        assert!(pruned > 20, "{pruned}");
+    }
+
+    #[test]
+    fn the_longest_time_of_a_latency_is_exact() {
+        for (batch, other) in [(1, 1), (4, 16), (16, 4), (32, 64)] {
+            for time in [0, 1, 46_000].map(MicroSec) {
+                let latency = latency_scaled(other, RATE_60, time);
+                let longest = time_of_latency(latency, batch, RATE_60);
+                let longest = MicroSec(u32::try_from(longest).unwrap());
+                let beyond = MicroSec(longest.0 + 1);
+                let possible = batch <= other;
+                assert_eq!(latency_scaled(batch, RATE_60, longest) <= latency, possible);
+                assert!(latency_scaled(batch, RATE_60, beyond) > latency);
+            }
+        }
     }
 
     #[test]

@@ -5,8 +5,9 @@
 //! board always agree: better objective, then lower peak latency, then less power, then the earlier
 //! row and the smaller batch. Integers only; see [`crate::problem`] for the formulas and their rounding.
 //!
-//! Cost: one pass over the rows whose smallest power is within the budget (rows are sorted by it). Does
-//! not allocate, does not panic.
+//! Cost: of the rows whose smallest power is within the budget (rows are sorted by it) one pass per batch size, for
+//! its shortest time, and one per pair of batch sizes that could still beat the best: a few microseconds for 256
+//! rows of 8 batch sizes (`benches/select.rs`). Does not allocate, does not panic.
 
 use crate::mode::PowerMode;
 use crate::problem::{self, Demand, Throughput};
@@ -93,7 +94,7 @@ impl Solution {
 pub fn select(plan: &PlanTable, problem: Problem, demand: &Demand) -> Option<Solution> {
     match problem {
         Problem::Training => training(plan, demand.power_mw),
-        Problem::Inference(workload) => serving(plan, workload, demand, Gap::Idle),
+        Problem::Inference(workload) => inference(plan, workload, demand),
         Problem::TrainingInference(workload) => serving(plan, workload, demand, Gap::Train),
         Problem::TwoInferences => serving(plan, 0, demand, Gap::Infer(1)),
     }
@@ -101,7 +102,12 @@ pub fn select(plan: &PlanTable, problem: Problem, demand: &Demand) -> Option<Sol
 
 /// Rows that a power budget can use at all: a prefix, because rows are sorted by smallest power.
 fn affordable(plan: &PlanTable, budget: MilliWatt) -> &[Row] {
-    let fits = |row: &Row| row.power_min().is_some_and(|power| power <= budget);
+    let fits = |row: &Row| {
+        row.cells
+            .iter()
+            .flatten()
+            .any(|cell| cell.power_mw <= budget)
+    };
     plan.rows
         .get(..plan.rows.partition_point(fits))
         .unwrap_or_default()
@@ -114,21 +120,35 @@ fn train_batch(plan: &PlanTable) -> Option<u16> {
         .copied()
 }
 
+/// The fastest cell of a slot, of those the one of least power, of those the earliest, with its row.
+fn fastest(
+    rows: &[Row],
+    slot: usize,
+    (time_max, budget): (u64, MilliWatt),
+) -> Option<(usize, &Cell)> {
+    let mut best: Option<(usize, &Cell)> = None;
+    let mut time_max = time_max;
+    // From the hungriest row down: the best is usually found early, and the branch below then never taken.
+    for (index, row) in rows.iter().enumerate().rev() {
+        let Some(cell) = row.cell(slot) else { continue };
+        if u64::from(cell.time_us.0) > time_max || cell.power_mw > budget {
+            continue;
+        }
+        if best.is_none_or(|(_, best)| cell <= best) {
+            best = Some((index, cell));
+            time_max = u64::from(cell.time_us.0);
+        }
+    }
+    best
+}
+
 fn training(plan: &PlanTable, budget: MilliWatt) -> Option<Solution> {
     let slot = plan.slot_train()?;
     let batch = train_batch(plan)?;
-    let cells = affordable(plan, budget)
-        .iter()
-        .enumerate()
-        .filter_map(|(index, row)| {
-            let cell = row.cell(slot).filter(|cell| cell.power_mw <= budget)?;
-            Some((index, row.mode, cell))
-        });
-    // `min_by_key` keeps the first of equals: the earlier row.
-    let (row, mode, cell) = cells.min_by_key(|(_, _, cell)| **cell)?;
+    let (row, cell) = fastest(affordable(plan, budget), slot, (u64::MAX, budget))?;
     Some(Solution {
         row,
-        mode,
+        mode: plan.rows.get(row)?.mode,
         power_mw: cell.power_mw,
         serving: None,
         background: Some(Background {
@@ -139,19 +159,56 @@ fn training(plan: &PlanTable, budget: MilliWatt) -> Option<Solution> {
     })
 }
 
+fn inference(plan: &PlanTable, workload: usize, demand: &Demand) -> Option<Solution> {
+    let rows = affordable(plan, demand.power_mw);
+    let mut best: Option<((u64, MilliWatt, usize, u16), MicroSec)> = None;
+    for (slot, batch) in plan.slots_infer(workload) {
+        // Batches ascend: from where the window alone takes longer than the best, nothing is better.
+        let window = problem::latency_scaled(batch, demand.rate, MicroSec(0));
+        if best.is_some_and(|((latency, ..), _)| latency < window) {
+            break;
+        }
+        let Some(time_max) = problem::time_infer_max(batch, demand) else {
+            break;
+        };
+        let Some((row, cell)) = fastest(rows, slot, (time_max, demand.power_mw)) else {
+            continue;
+        };
+        let latency = problem::latency_scaled(batch, demand.rate, cell.time_us);
+        let rank = (latency, cell.power_mw, row, batch);
+        if best.is_none_or(|(best, _)| rank < best) {
+            best = Some((rank, cell.time_us));
+        }
+    }
+    let ((_, power_mw, row, batch), time_us) = best?;
+    Some(Solution {
+        row,
+        mode: plan.rows.get(row)?.mode,
+        power_mw,
+        serving: Some(Serving {
+            batch,
+            time_us,
+            latency_us: problem::peak_latency_us(batch, demand.rate, time_us)?,
+        }),
+        background: None,
+    })
+}
+
 /// What runs between two inference batches.
 #[derive(Clone, Copy)]
 enum Gap {
-    Idle,
     Train,
     Infer(usize),
 }
 
-/// A slot of the inference workload, with what its cells must meet.
+/// A slot of the inference workload that some row can serve in time.
 struct InferSlot {
     slot: usize,
     batch: u16,
+    window_us: u64,
     time_max: u64,
+    /// The shortest time of any row.
+    time_min: MicroSec,
 }
 
 /// A slot of what runs in the gaps.
@@ -161,6 +218,8 @@ struct StepSlot {
     /// What a step counts: 1 (minibatches of training), or its samples (inference, whose batch size
     /// is free).
     counts: u16,
+    /// The shortest time of any row.
+    time_min: MicroSec,
 }
 
 /// A fitting combination, compared exactly.
@@ -171,17 +230,40 @@ struct Candidate {
     row: usize,
     batch: u16,
     time_us: MicroSec,
-    background: Option<Background>,
+    background: Background,
 }
 
 impl Candidate {
+    fn new(
+        row: usize,
+        (infer, infer_cell): (&InferSlot, &Cell),
+        (step, step_cell): (&StepSlot, &Cell),
+        rate: MilliRps,
+    ) -> Option<Self> {
+        let time_us = infer_cell.time_us;
+        let steps = problem::steps_per_window(infer.batch, rate, time_us, step_cell.time_us)?;
+        Some(Self {
+            throughput: Throughput {
+                steps,
+                step_batch: step.counts,
+                batch: infer.batch,
+            },
+            latency_scaled: problem::latency_scaled(infer.batch, rate, time_us),
+            power_mw: problem::interleaved_power(infer_cell.power_mw, step_cell.power_mw),
+            row,
+            batch: infer.batch,
+            time_us,
+            background: Background {
+                batch: step.batch,
+                time_us: step_cell.time_us,
+                steps,
+            },
+        })
+    }
+
     /// The last tie-break: where in the plan it stands.
     fn place(&self) -> (usize, u16, u16) {
-        (
-            self.row,
-            self.batch,
-            self.background.map_or(0, |background| background.batch),
-        )
+        (self.row, self.batch, self.background.batch)
     }
 
     fn better_than(&self, best: &Self) -> bool {
@@ -206,51 +288,49 @@ fn collect<T>(slots: impl Iterator<Item = T>) -> Option<Vec<T, BATCHES_MAX>> {
 }
 
 fn serving(plan: &PlanTable, workload: usize, demand: &Demand, gap: Gap) -> Option<Solution> {
+    let rows = affordable(plan, demand.power_mw);
+    let time_min = |slot, time_max| {
+        let (_, cell) = fastest(rows, slot, (time_max, demand.power_mw))?;
+        Some(cell.time_us)
+    };
     let infer_slots = collect(plan.slots_infer(workload).filter_map(|(slot, batch)| {
+        let time_max = problem::time_infer_max(batch, demand)?;
         Some(InferSlot {
             slot,
             batch,
-            time_max: problem::time_infer_max(batch, demand)?,
+            window_us: problem::window_us(batch, demand.rate)?,
+            time_max,
+            time_min: time_min(slot, time_max)?,
         })
     }))?;
-    let step_slots = match gap {
-        Gap::Idle => Vec::new(),
-        Gap::Train => {
-            let (slot, batch) = plan.slot_train().zip(train_batch(plan))?;
-            collect(core::iter::once(StepSlot {
-                slot,
-                batch,
-                counts: 1,
-            }))?
-        }
-        Gap::Infer(other) => collect(plan.slots_infer(other).map(|(slot, batch)| StepSlot {
+    let step = |(slot, batch), counts| {
+        Some(StepSlot {
             slot,
             batch,
-            counts: batch,
-        }))?,
+            counts,
+            time_min: time_min(slot, u64::MAX)?,
+        })
     };
-    let mut scan = Scan { demand, best: None };
-    // From the hungriest row down: the best is usually found early, and then spares the others most of
-    // their arithmetic. The order decides nothing, `Candidate::place` breaks every tie.
-    for (index, row) in affordable(plan, demand.power_mw).iter().enumerate().rev() {
-        if !step_slots.is_empty() && scan.is_beyond(row, &step_slots) {
-            continue;
+    let step_slots = match gap {
+        Gap::Train => {
+            let slot = plan.slot_train().zip(train_batch(plan))?;
+            collect(step(slot, 1).into_iter())?
         }
-        for infer in &infer_slots {
-            let Some(cell) = row.cell(infer.slot) else {
-                continue;
-            };
-            if u64::from(cell.time_us.0) > infer.time_max || cell.power_mw > demand.power_mw {
-                continue;
-            }
-            if matches!(gap, Gap::Idle) {
-                scan.offer_alone(index, infer.batch, cell);
-            }
-            for step in &step_slots {
-                if let Some(step_cell) = row.cell(step.slot) {
-                    scan.offer(index, (infer.batch, cell), (step, step_cell));
-                }
-            }
+        Gap::Infer(other) => collect(
+            plan.slots_infer(other)
+                .filter_map(|slot| step(slot, slot.1)),
+        )?,
+    };
+    let mut scan = Scan {
+        rows,
+        demand,
+        best: None,
+    };
+    // From the largest batches down: the best is usually found early, and then spares the others most of their
+    // arithmetic. The order decides nothing, `Candidate::place` breaks every tie.
+    for infer in infer_slots.iter().rev() {
+        for step in step_slots.iter().rev() {
+            scan.pair(infer, step);
         }
     }
     let best = scan.best?;
@@ -264,99 +344,102 @@ fn serving(plan: &PlanTable, workload: usize, demand: &Demand, gap: Gap) -> Opti
             time_us: best.time_us,
             latency_us,
         }),
-        background: best.background,
+        background: Some(best.background),
     })
 }
 
-/// The best so far.
+/// The search for the best combination of an inference batch and what runs in its gaps.
 struct Scan<'a> {
+    rows: &'a [Row],
     demand: &'a Demand,
     best: Option<Candidate>,
 }
 
 impl Scan<'_> {
-    fn keep_if_better(&mut self, candidate: Candidate) {
-        if self
-            .best
-            .as_ref()
-            .is_none_or(|best| candidate.better_than(best))
-        {
-            self.best = Some(candidate);
-        }
-    }
-
-    /// Whether no step of this row could reach the best, even with whole windows to itself.
-    fn is_beyond(&self, row: &Row, step_slots: &[StepSlot]) -> bool {
-        let Some(best) = &self.best else { return false };
-        let window = (1, self.demand.rate, MicroSec(0));
-        step_slots.iter().all(|slot| {
-            row.cell(slot.slot).is_none_or(|step| {
-                best.throughput
-                    .out_of_reach(window, (slot.counts, step.time_us))
-            })
-        })
-    }
-
-    fn offer_alone(&mut self, row: usize, batch: u16, infer: &Cell) {
-        let latency_scaled = problem::latency_scaled(batch, self.demand.rate, infer.time_us);
-        if self
-            .best
-            .as_ref()
-            .is_some_and(|best| best.latency_scaled < latency_scaled)
-        {
+    /// Looks for something better in one pair of slots.
+    fn pair(&mut self, infer: &InferSlot, step: &StepSlot) {
+        let mut aim = self.aim(infer, step);
+        if !aim.reached_by(infer.time_min, step.time_min) {
             return;
         }
-        self.keep_if_better(Candidate {
-            throughput: Throughput {
-                steps: 0,
-                step_batch: 1,
-                batch: 1,
-            },
-            latency_scaled,
-            power_mw: infer.power_mw,
-            row,
-            batch,
-            time_us: infer.time_us,
-            background: None,
-        });
+        let budget = self.demand.power_mw;
+        for (index, row) in self.rows.iter().enumerate().rev() {
+            let Some(step_cell) = row.cell(step.slot) else {
+                continue;
+            };
+            if u64::from(step_cell.time_us.0) > aim.step_max {
+                continue;
+            }
+            let Some(infer_cell) = row.cell(infer.slot) else {
+                continue;
+            };
+            if !aim.reached_by(infer_cell.time_us, step_cell.time_us)
+                || u64::from(infer_cell.time_us.0) > infer.time_max
+                || problem::interleaved_power(infer_cell.power_mw, step_cell.power_mw) > budget
+            {
+                continue;
+            }
+            let candidate = Candidate::new(
+                index,
+                (infer, infer_cell),
+                (step, step_cell),
+                self.demand.rate,
+            );
+            if let Some(candidate) = candidate
+                && self
+                    .best
+                    .as_ref()
+                    .is_none_or(|best| candidate.better_than(best))
+            {
+                self.best = Some(candidate);
+                aim = self.aim(infer, step);
+            }
+        }
     }
 
-    fn offer(
-        &mut self,
-        row: usize,
-        (batch, infer): (u16, &Cell),
-        (slot, step): (&StepSlot, &Cell),
-    ) {
-        let rate = self.demand.rate;
-        if step.power_mw > self.demand.power_mw {
-            return;
-        }
-        let window = (batch, rate, infer.time_us);
-        let beaten = |best: &Candidate| {
-            best.throughput
-                .out_of_reach(window, (slot.counts, step.time_us))
+    /// What a row needs to be as good as the best so far.
+    fn aim(&self, infer: &InferSlot, step: &StepSlot) -> Aim {
+        let Some(best) = &self.best else {
+            return Aim {
+                window_us: infer.window_us,
+                step_max: u64::MAX,
+                steps: (0, 0),
+                time_even: u64::MAX,
+            };
         };
-        if self.best.as_ref().is_some_and(beaten) {
-            return;
+        let steps = best.throughput.steps_needed(infer.batch, step.counts);
+        let left_us = infer.window_us.saturating_sub(u64::from(infer.time_min.0));
+        Aim {
+            window_us: infer.window_us,
+            step_max: left_us.checked_div(steps.0).unwrap_or(u64::MAX),
+            steps,
+            time_even: problem::time_of_latency(best.latency_scaled, infer.batch, self.demand.rate),
         }
-        let steps = problem::steps_per_window(batch, rate, infer.time_us, step.time_us);
-        let Some(steps) = steps else { return };
-        self.keep_if_better(Candidate {
-            throughput: Throughput {
-                steps,
-                step_batch: slot.counts,
-                batch,
-            },
-            latency_scaled: problem::latency_scaled(batch, rate, infer.time_us),
-            power_mw: problem::interleaved_power(infer.power_mw, step.power_mw),
-            row,
-            batch,
-            time_us: infer.time_us,
-            background: Some(Background {
-                batch: slot.batch,
-                time_us: step.time_us,
-                steps,
-            }),
-        });
+    }
+}
+
+/// What a row needs in one pair of slots to be as good as the best so far.
+struct Aim {
+    window_us: u64,
+    /// The longest step, next to the fastest inference minibatch.
+    step_max: u64,
+    /// Steps per window to be even, and to be ahead, which a longer latency has to be.
+    steps: (u64, u64),
+    /// The longest inference minibatch whose latency is not longer.
+    time_even: u64,
+}
+
+impl Aim {
+    /// Whether a row with these times may be as good; with shorter ones it may be, too.
+    fn reached_by(&self, infer: MicroSec, step: MicroSec) -> bool {
+        let (infer_us, step_us) = (u64::from(infer.0), u64::from(step.0));
+        let (even, ahead) = self.steps;
+        let steps = if infer_us > self.time_even {
+            ahead
+        } else {
+            even
+        };
+        // A product that saturates is beyond every window.
+        infer_us.saturating_add(steps.saturating_mul(step_us)) <= self.window_us
     }
 }

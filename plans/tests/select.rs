@@ -19,6 +19,8 @@ struct Naive {
     power: u32,
     row: usize,
     batch: u16,
+    /// Batch of the background; 0 for none.
+    step_batch: u16,
     steps: i128,
 }
 
@@ -26,16 +28,17 @@ fn cell(plan: &PlanTable, row: usize, slot: usize) -> Option<Cell> {
     plan.rows[row].cells[slot]
 }
 
-fn background_slots(plan: &PlanTable, problem: Problem) -> Vec<(usize, i128)> {
+/// Slot, batch, and what a step counts.
+fn background_slots(plan: &PlanTable, problem: Problem) -> Vec<(usize, u16, i128)> {
     match problem {
         Problem::TrainingInference(_) => plan
             .slot_train()
-            .map(|slot| (slot, 1))
+            .map(|slot| (slot, plan.train.as_ref().unwrap().batches[0], 1))
             .into_iter()
             .collect(),
         Problem::TwoInferences => plan
             .slots_infer(1)
-            .map(|(slot, batch)| (slot, i128::from(batch)))
+            .map(|(slot, batch)| (slot, batch, i128::from(batch)))
             .collect(),
         _ => vec![],
     }
@@ -61,7 +64,7 @@ fn naive(plan: &PlanTable, problem: Problem, demand: &Demand) -> Option<Naive> {
             {
                 continue;
             }
-            let mut push = |steps: i128, samples: i128, power: u32| {
+            let mut push = |steps: i128, (step_batch, samples): (u16, i128), power: u32| {
                 if power <= budget {
                     let throughput = (steps * samples, i128::from(batch));
                     all.push(Naive {
@@ -70,19 +73,24 @@ fn naive(plan: &PlanTable, problem: Problem, demand: &Demand) -> Option<Naive> {
                         power,
                         row,
                         batch,
+                        step_batch,
                         steps,
                     });
                 }
             };
             if matches!(problem, Problem::Inference(_)) {
-                push(0, 1, infer.power_mw.0);
+                push(0, (0, 1), infer.power_mw.0);
             }
-            for (slot, samples) in background_slots(plan, problem) {
+            for (slot, step_batch, samples) in background_slots(plan, problem) {
                 let Some(step) = cell(plan, row, slot) else {
                     continue;
                 };
                 let steps = (window - time * rate) / (i128::from(step.time_us.0) * rate);
-                push(steps, samples, infer.power_mw.0.max(step.power_mw.0));
+                push(
+                    steps,
+                    (step_batch, samples),
+                    infer.power_mw.0.max(step.power_mw.0),
+                );
             }
         }
     }
@@ -116,32 +124,69 @@ fn assert_same(found: Option<Solution>, naive: Option<Naive>, context: &str) {
                 .background
                 .map_or(0, |background| i128::from(background.steps));
             assert_eq!(steps, naive.steps, "{context}");
+            let step_batch = found.background.map_or(0, |background| background.batch);
+            assert_eq!(step_batch, naive.step_batch, "{context}");
         }
         (found, naive) => panic!("{context}: {found:?}, naive: {}", naive.is_some()),
     }
 }
 
+/// Asks a plan everything at random demands; how many had an answer.
+fn compare(plan: &PlanTable, seed: u64, demands: impl Fn(&mut sample::Rng) -> Demand) -> usize {
+    let mut rng = sample::Rng(seed ^ 0xdead_beef);
+    let mut answered = 0;
+    for _ in 0..20 {
+        let demand = demands(&mut rng);
+        for problem in [
+            Problem::Inference(0),
+            Problem::Inference(1),
+            Problem::TrainingInference(0),
+            Problem::TrainingInference(1),
+            Problem::TwoInferences,
+        ] {
+            let found = select(plan, problem, &demand);
+            answered += usize::from(found.is_some());
+            let context = format!("seed {seed}, {problem:?}, {demand:?}");
+            assert_same(found, naive(plan, problem, &demand), &context);
+        }
+    }
+    answered
+}
+
 #[test]
 fn i4_select_equals_a_naive_scan() {
+    let answered: usize = (0..600)
+        .map(|seed| compare(&sample::plan(seed, 80), seed, random_demand))
+        .sum();
+    assert!(
+        answered > 1_000,
+        "only {answered} demands had an answer: the test shows little"
+    );
+}
+
+/// Times and powers of a few values only, and windows of whole multiples of them, so that nearly every
+/// comparison is a tie.
+#[test]
+fn i4_select_equals_a_naive_scan_among_ties() {
     let mut answered = 0;
     for seed in 0..600 {
-        let plan = sample::plan(seed, 80);
-        let mut rng = sample::Rng(seed ^ 0xdead_beef);
-        for _ in 0..20 {
-            let demand = random_demand(&mut rng);
-            for problem in [
-                Problem::Inference(0),
-                Problem::Inference(1),
-                Problem::TrainingInference(0),
-                Problem::TrainingInference(1),
-                Problem::TwoInferences,
-            ] {
-                let found = select(&plan, problem, &demand);
-                answered += usize::from(found.is_some());
-                let context = format!("seed {seed}, {problem:?}, {demand:?}");
-                assert_same(found, naive(&plan, problem, &demand), &context);
-            }
+        let mut plan = sample::plan(seed, 80);
+        let mut rng = sample::Rng(!seed);
+        for cell in plan
+            .rows
+            .iter_mut()
+            .flat_map(|row| &mut row.cells)
+            .flatten()
+        {
+            cell.time_us = MicroSec(rng.within(1, 4) * 5_000);
+            cell.power_mw = MilliWatt(rng.within(2, 4) * 5_000);
         }
+        plan.rows.sort_by_key(|row| (row.power_min(), row.mode));
+        answered += compare(&plan, seed, |rng| Demand {
+            power_mw: MilliWatt(rng.within(2, 4) * 5_000),
+            latency_us: MicroSec(rng.within(1, 200) * 5_000),
+            rate: MilliRps(200_000 / rng.within(1, 8)),
+        });
     }
     assert!(
         answered > 1_000,
