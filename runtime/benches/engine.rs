@@ -6,16 +6,13 @@
 //! ```
 //!
 //! Needs an ONNX Runtime library (`fulcrum engine install`).
-#![expect(unsafe_code, reason = "the bare call that the engine is compared with")]
 
+mod bare;
+
+use bare::{BATCH, Bare, model};
 use fulcrum_runtime::allocation::{self, CountingAllocator};
 use fulcrum_runtime::engine::{Engine, InferenceSession, SessionOptions, TrainingSession, library};
-use ort::AsPointer;
-use ort::memory::Allocator;
-use ort::session::{IoBinding, RunOptions, Session};
-use ort::value::{Tensor, TensorElementType, ValueType};
 use std::error::Error;
-use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 #[global_allocator]
@@ -25,7 +22,6 @@ static ALLOCATOR: CountingAllocator = CountingAllocator::new();
 const ROUNDS: usize = 200;
 /// Runs per round and loop.
 const RUNS: usize = 100;
-const BATCH: u32 = 16;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let library = library::find(None)?;
@@ -36,8 +32,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         TrainingSession::load(&engine, &model("train.onnx"), options)?;
     let mut inference =
         InferenceSession::load(&engine, &model("infer.onnx"), options, Some(&parameters))?;
-    let bare_infer = Bare::load(&engine, "infer.onnx")?;
-    let bare_train = Bare::load(&engine, "train.onnx")?;
+    let bare_infer = Bare::load(&engine, "infer.onnx", &parameters)?;
+    let bare_train = Bare::load(&engine, "train.onnx", &parameters)?;
 
     let mut infer = Comparison::new("inference, batch 16");
     let mut train = Comparison::new("training step, batch 16");
@@ -57,69 +53,6 @@ fn main() -> Result<(), Box<dyn Error>> {
     train.print();
     println!("Rust allocations in all runs: {}", count.allocations);
     Ok(())
-}
-
-fn model(file: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../tools/models/digits")
-        .join(file)
-}
-
-/// A session with tensors of ONNX Runtime's own bound to it, and nothing around the call.
-struct Bare {
-    session: Session,
-    binding: IoBinding,
-    options: RunOptions,
-}
-
-impl Bare {
-    fn load(engine: &Engine, file: &str) -> Result<Self, ort::Error> {
-        let session = Session::builder(engine.environment())?
-            .with_intra_threads(1)?
-            .with_dimension_override("batch", i64::from(BATCH))?
-            .commit_from_file(model(file))?;
-        let mut binding = session.create_binding()?;
-        let allocator = Allocator::default();
-        for input in session.inputs() {
-            let ValueType::Tensor { ty, shape, .. } = input.dtype() else {
-                continue;
-            };
-            let shape = shape.iter().copied().collect::<Vec<i64>>();
-            if *ty == TensorElementType::Int64 {
-                let mut tensor = Tensor::<i64>::new(&allocator, shape)?;
-                tensor.extract_tensor_mut().1.fill(0);
-                binding.bind_input(input.name(), &tensor)?;
-            } else {
-                let mut tensor = Tensor::<f32>::new(&allocator, shape)?;
-                tensor.extract_tensor_mut().1.fill(0.0);
-                binding.bind_input(input.name(), &tensor)?;
-            }
-        }
-        for output in session.outputs() {
-            let ValueType::Tensor { shape, .. } = output.dtype() else {
-                continue;
-            };
-            let shape = shape.iter().copied().collect::<Vec<i64>>();
-            binding.bind_output(output.name(), Tensor::<f32>::new(&allocator, shape)?)?;
-        }
-        Ok(Self {
-            session,
-            binding,
-            options: RunOptions::new()?,
-        })
-    }
-
-    fn run(&self) {
-        // SAFETY: session, options and binding are alive, and nobody else uses the tensors.
-        let status = unsafe {
-            (ort::api().RunWithBinding)(
-                self.session.ptr().cast_mut(),
-                self.options.ptr(),
-                self.binding.ptr(),
-            )
-        };
-        assert!(status.0.is_null());
-    }
 }
 
 /// Times of single runs, and of whole rounds without a clock in between.
