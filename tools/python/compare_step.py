@@ -220,29 +220,29 @@ MODELS = {
 }
 
 
+def exact_hardsigmoid(x, inplace=False, single=nn.functional.hardsigmoid):
+    """In float64 too PyTorch's gradient of it holds 1/6 as a 32-bit float; this one does not."""
+    return (x / 6 + 0.5).clamp(0, 1) if x.dtype == torch.float64 else single(x, inplace)
+
+
+nn.functional.hardsigmoid = exact_hardsigmoid
+
+
 def make_optimizer(name, model, rate, settings):
-    decay = single(float(settings.get("decay", 0.01 if name == "adamw" else 0.0)))
+    decay = float(settings.get("decay", 0.01 if name == "adamw" else 0.0))
     spared = [p for key, p in model.named_parameters() if re.search(settings.get("no-decay", "^$"), key)]
     decayed = [p for p in model.parameters() if not any(p is q for q in spared)]
     groups = [{"params": decayed, "weight_decay": decay}, {"params": spared, "weight_decay": 0.0}]
     groups = [group for group in groups if group["params"]]
     if name in ("sgd", "momentum"):
-        return torch.optim.SGD(groups, single(rate), momentum=single(0.9) * (name == "momentum"))
-    return (torch.optim.AdamW if name == "adamw" else torch.optim.Adam)(groups, single(rate))
-
-
-def single(value):
-    """The nearest 32-bit float: what the step holds, so that a comparison in float64 is of the same numbers."""
-    return float(np.float32(value))
+        return torch.optim.SGD(groups, rate, momentum=0.9 * (name == "momentum"))
+    return (torch.optim.AdamW if name == "adamw" else torch.optim.Adam)(groups, rate)
 
 
 def stepper(model, optimizer_name, rate, settings):
     """A function that trains a model by one batch and returns the loss before the update."""
     optimizer = make_optimizer(optimizer_name, model, rate, settings)
     model.train()
-    for module in model.modules():
-        if hasattr(module, "eps"):
-            module.eps = single(module.eps)
 
     def step(x, y):
         logits = model(x)
@@ -304,7 +304,7 @@ def compare(name, seed, folder, arguments):
         theta, state, loss = run.run(["theta.new", "state.new", "loss"], fixed | {"theta": theta, "state": state})
         losses["ours"].append(float(loss))
         if graph64:
-            result = graph64(fixed | live64)
+            result = graph64(fixed | live64 | {"lr": np.array(rate)})
             live64 = {"theta": result["theta.new"], "state": result["state.new"]}
             losses["ours64"].append(result["loss"].item())
         x, y = torch.from_numpy(x), torch.from_numpy(y)
@@ -333,7 +333,7 @@ def compare(name, seed, folder, arguments):
     if graph64:
         result["float64_difference"] = differ("ours64", "torch64")
         marks = [count for count in (1, 2, 5, 10, 20, 50) if count <= arguments.steps]
-        for pair in ("ours", "torch"):
+        for pair in ("ours", "torch", "ours64"):
             result[f"{pair}_from_float64_after"] = {count: differ(pair, "torch64", count) for count in marks}
     if arguments.time:
         feed = {"x": samples[0], "y": data[0][1], "lr": learning_rate, "theta": theta, "state": state}

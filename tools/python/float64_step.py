@@ -2,7 +2,12 @@
 
 Used by `compare_step.py --float64`. ONNX Runtime has no convolution in float64 and the crate's own evaluator is
 written to be plain, not fast; this one is independent of both, and fast enough for a ResNet.
+
+A constant of the graph is a 32-bit float that was rounded from 0.9, 1e-8 or 1/6: it stands for what it was rounded
+from, so that nothing of the comparison is of 32 bits but the initial parameters.
 """
+
+from fractions import Fraction
 
 import numpy as np
 import onnx
@@ -15,7 +20,7 @@ def load(path):
     """A function that runs the graph of a file: dictionary of tensors in, dictionary of tensors out."""
     model = onnx.load(str(path))
     graph = model.graph
-    known = {tensor.name: tensor_of(numpy_helper.to_array(tensor)) for tensor in graph.initializer}
+    known = {tensor.name: tensor_of(meant(numpy_helper.to_array(tensor))) for tensor in graph.initializer}
     nodes = [(node, attributes_of(node)) for node in graph.node]
     outputs = [output.name for output in graph.output]
     # Values are dropped after their last use.
@@ -42,7 +47,26 @@ def tensor_of(value):
 
 
 def attributes_of(node):
-    return {attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in node.attribute}
+    attributes = {attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in node.attribute}
+    return {name: meant(value).item() if isinstance(value, float) else value for name, value in attributes.items()}
+
+
+def meant(constant):
+    """The numbers that 32-bit floats were rounded from: themselves if 12 bits of fraction are enough, fractions of a
+    denominator up to 100, or the shortest decimals."""
+    constant = np.array(constant)
+    if not np.issubdtype(constant.dtype, np.floating):
+        return constant
+
+    def single(value):
+        value = np.float32(value)
+        if not np.isfinite(value) or np.frexp(value)[0] * 4096 % 1 == 0:
+            return float(value)
+        fraction = float(Fraction(float(value)).limit_denominator(100))
+        return fraction if np.float32(fraction) == value else float(str(value))
+
+    values, places = np.unique(constant, return_inverse=True)
+    return np.array([single(value) for value in values])[places].reshape(constant.shape)
 
 
 def spatial(a, count):
@@ -208,7 +232,7 @@ OPERATORS = {
     "ScatterElements": scatter_elements, "Slice": slices,
     "Concat": lambda a, *parts: torch.cat(parts, a["axis"]),
     "ConstantOfShape": lambda a, shape: torch.full(
-        shape.tolist(), float(numpy_helper.to_array(a["value"])[0]), dtype=torch.float64
+        shape.tolist(), meant(numpy_helper.to_array(a["value"])).item(), dtype=torch.float64
     ),
     "Elu": lambda a, x: torch.where(x > 0, x, a.get("alpha", 1.0) * torch.expm1(x)),
     "Expand": lambda a, x, shape: x.expand(torch.broadcast_shapes(x.shape, shape.tolist())),

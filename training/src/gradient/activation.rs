@@ -9,8 +9,7 @@ type Done = Result<(), OperatorError>;
 /// y = max(x, 0): dx = dy where y > 0
 pub(super) fn relu(c: &mut Context<'_>) -> Done {
     let (dy, y) = (c.dy()?, c.y(0)?);
-    let zero = c.graph.scalar(0.0);
-    let positive = c.graph.apply("Greater", &[y, zero])?;
+    let positive = c.graph.with_number("Greater", y, 0.0)?;
     let gradient = c.graph.keep_if(positive, dy)?;
     c.give(0, gradient)
 }
@@ -19,8 +18,7 @@ pub(super) fn relu(c: &mut Context<'_>) -> Done {
 pub(super) fn leaky_relu(c: &mut Context<'_>) -> Done {
     let alpha = c.step.attributes.float_or("alpha", 0.01);
     let (dy, x) = (c.dy()?, c.x(0)?);
-    let zero = c.graph.scalar(0.0);
-    let positive = c.graph.apply("Greater", &[x, zero])?;
+    let positive = c.graph.with_number("Greater", x, 0.0)?;
     let small = c.graph.scale(dy, alpha)?;
     let gradient = c.graph.apply("Where", &[positive, dy, small])?;
     c.give(0, gradient)
@@ -30,8 +28,7 @@ pub(super) fn leaky_relu(c: &mut Context<'_>) -> Done {
 pub(super) fn elu(c: &mut Context<'_>) -> Done {
     let alpha = c.step.attributes.float_or("alpha", 1.0);
     let (dy, x, y) = (c.dy()?, c.x(0)?, c.y(0)?);
-    let zero = c.graph.scalar(0.0);
-    let positive = c.graph.apply("Greater", &[x, zero])?;
+    let positive = c.graph.with_number("Greater", x, 0.0)?;
     let slope = c.graph.shift(y, alpha)?;
     let small = c.graph.times(dy, slope)?;
     let gradient = c.graph.apply("Where", &[positive, dy, small])?;
@@ -62,9 +59,8 @@ pub(super) fn tanh(c: &mut Context<'_>) -> Done {
 pub(super) fn hard_sigmoid(c: &mut Context<'_>) -> Done {
     let alpha = c.step.attributes.float_or("alpha", 0.2);
     let (dy, y) = (c.dy()?, c.y(0)?);
-    let (zero, one) = (c.graph.scalar(0.0), c.graph.scalar(1.0));
-    let above = c.graph.apply("Greater", &[y, zero])?;
-    let below = c.graph.apply("Less", &[y, one])?;
+    let above = c.graph.with_number("Greater", y, 0.0)?;
+    let below = c.graph.with_number("Less", y, 1.0)?;
     let inside = c.graph.apply("And", &[above, below])?;
     let scaled = c.graph.scale(dy, alpha)?;
     let gradient = c.graph.keep_if(inside, scaled)?;
@@ -79,8 +75,7 @@ pub(super) fn hard_swish(c: &mut Context<'_>) -> Done {
         .float("beta", 0.5);
     let gate = c.graph.op("HardSigmoid", &[x], form)?;
     let magnitude = c.graph.apply("Abs", &[x])?;
-    let three = c.graph.scalar(3.0);
-    let inside = c.graph.apply("Less", &[magnitude, three])?;
+    let inside = c.graph.with_number("Less", magnitude, 3.0)?;
     let sixth = c.graph.scale(x, 1.0 / 6.0)?;
     let rising = c.graph.keep_if(inside, sixth)?;
     let slope = c.graph.plus(gate, rising)?;

@@ -2,8 +2,8 @@
 
 use super::Context;
 use crate::error::OperatorError;
-use crate::graph::TensorType;
-use crate::onnx::Element;
+use crate::graph::{TensorType, Value};
+use crate::onnx::{Attributes, Element};
 
 /// y = γ·x̂ + β per channel.
 ///
@@ -13,20 +13,13 @@ use crate::onnx::Element;
 pub(super) fn batch_normalization(c: &mut Context<'_>) -> Result<(), OperatorError> {
     let (x, scale, dy) = (c.x(0)?, c.x(1)?, c.dy()?);
     let shape = c.shape(x);
-    let mut per_channel = vec![1; shape.len()];
-    per_channel[1] = shape[1];
     let axes: Vec<usize> = (0..shape.len()).filter(|axis| *axis != 1).collect();
 
-    let [centered, inverse] = match c.step.saved.as_slice() {
-        [centered, inverse] => [*centered, *inverse],
+    let [centered, variance, inverse] = match c.step.saved.as_slice() {
+        [centered, variance, inverse] => [*centered, *variance, *inverse],
         _ => {
-            let epsilon = c.step.attributes.float_or("epsilon", 1e-5);
             let variance = c.x(4)?;
-            let shifted = c.graph.shift(variance, epsilon)?;
-            let deviation = c.graph.apply("Sqrt", &[shifted])?;
-            let factor = c.graph.over(scale, deviation)?;
-            let factor = c.graph.reshape(factor, &per_channel)?;
-            let gradient = c.graph.times(dy, factor)?;
+            let gradient = per_channel(c, dy, scale, None, variance)?;
             return c.give(0, gradient);
         }
     };
@@ -41,24 +34,33 @@ pub(super) fn batch_normalization(c: &mut Context<'_>) -> Result<(), OperatorErr
         c.give(2, d_bias)?;
     }
     if c.wants(0) {
-        // dx = a·dy + b·(x − μ) + d, with one a, b, d per channel.
         let share = -1.0 / axes.iter().map(|axis| shape[*axis]).product::<usize>() as f32;
-        let a = c.graph.times(scale, inverse)?;
-        let minus_mean = c.graph.scale(d_bias, share)?;
-        let d = c.graph.times(a, minus_mean)?;
-        let correlation = c.graph.times(d_scale, inverse)?;
-        let correlation = c.graph.scale(correlation, share)?;
-        let b = c.graph.times(a, correlation)?;
-        let a = c.graph.reshape(a, &per_channel)?;
-        let b = c.graph.reshape(b, &per_channel)?;
-        let d = c.graph.reshape(d, &per_channel)?;
-        let direct = c.graph.times(dy, a)?;
-        let through_variance = c.graph.times(centered, b)?;
-        let sum = c.graph.plus(direct, through_variance)?;
-        let gradient = c.graph.plus(sum, d)?;
+        let factor = c.graph.times(scale, inverse)?;
+        let factor = c.graph.scale(factor, share)?;
+        let offset = c.graph.times(factor, d_bias)?;
+        let direct = per_channel(c, dy, scale, Some(offset), variance)?;
+        let slope = c.graph.times(factor, d_scale)?;
+        let through_variance = per_channel(c, centered, slope, None, variance)?;
+        let gradient = c.graph.plus(direct, through_variance)?;
         c.give(0, gradient)?;
     }
     Ok(())
+}
+
+/// `scale·a/√(σ² + ε) + bias`, with numbers per channel: ONNX Runtime's kernel for it takes one pass, where a product and
+/// a sum that are broadcast take two, and four times as long on small images.
+fn per_channel(
+    c: &mut Context<'_>,
+    a: Value,
+    scale: Value,
+    bias: Option<Value>,
+    variance: Value,
+) -> Result<Value, OperatorError> {
+    let channels = c.shape(scale);
+    let zeros = c.graph.zeros(&channels)?;
+    let form = Attributes::new().float("epsilon", c.step.attributes.float_or("epsilon", 1e-5));
+    let inputs = [a, scale, bias.unwrap_or(zeros), zeros, variance];
+    c.graph.op("BatchNormalization", &inputs, form)
 }
 
 /// y = γ·x̂ + β, x̂ = (x − μ)·s over the axes from `axis` on, mean and s of every sample:

@@ -74,14 +74,28 @@ impl Graph {
 
     /// factor · a
     pub(crate) fn scale(&mut self, a: Value, factor: f32) -> Emitted {
-        let factor = self.scalar(factor);
-        self.times(a, factor)
+        self.with_number("Mul", a, factor)
     }
 
     /// a + term
     pub(crate) fn shift(&mut self, a: Value, term: f32) -> Emitted {
-        let term = self.scalar(term);
-        self.plus(a, term)
+        self.with_number("Add", a, term)
+    }
+
+    /// `a` and one number, element by element.
+    ///
+    /// A tensor whose last axis is 1 goes in as a vector: ONNX Runtime takes its elements one by one otherwise (measured
+    /// on 1.23.2, x86-64: 150 against 6 µs for 16x576x1x1).
+    pub(crate) fn with_number(&mut self, operator: &str, a: Value, number: f32) -> Emitted {
+        let number = self.scalar(number);
+        let shape = self.shape(a).to_vec();
+        let count = self.kind(a).count();
+        if count == 1 || shape.last() != Some(&1) {
+            return self.apply(operator, &[a, number]);
+        }
+        let flat = self.reshape(a, &[count])?;
+        let result = self.apply(operator, &[flat, number])?;
+        self.reshape(result, &shape)
     }
 
     /// `a` where `condition`, 0 elsewhere.

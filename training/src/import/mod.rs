@@ -1,11 +1,12 @@
 //! Forward models into a graph under construction: any supported opset in, opset 17 out.
 //!
 //! Names become values, shapes become static, what is known is computed, operators that are a formula
-//! of simpler ones become that formula ([`recurrent`] layers, [`indexed`] choices, [`formula`]), and what differs between opsets
-//! 13 and 22 is brought to one form ([`canonical`]). What is left is the list of [`Step`]s that the
-//! gradient walks back.
+//! of simpler ones become that formula ([`recurrent`] layers, [`indexed`] choices, [`depthwise`]
+//! convolutions, [`formula`]), and what differs between opsets 13 and 22 is brought to one form
+//! ([`canonical`]). What is left is the list of [`Step`]s that the gradient walks back.
 
 mod canonical;
+mod depthwise;
 mod dropout;
 mod formula;
 mod gru;
@@ -157,6 +158,10 @@ impl Import<'_> {
             "Constant" => self.constant(arrival),
             "Dropout" => self.dropout(arrival),
             "BatchNormalization" => self.batch_normalization(arrival),
+            "Conv" => {
+                let form = canonical::form(self.graph, arrival)?;
+                self.convolution(arrival, form)
+            }
             "LSTM" => self.lstm(arrival),
             "GRU" => self.gru(arrival),
             "Pad" => self.pad(arrival),

@@ -68,7 +68,7 @@ impl Import<'_> {
             outputs: vec![y],
             attributes: attributes.clone(),
             operation: None,
-            saved: vec![centered, inverse],
+            saved: vec![centered, variance, inverse],
         });
         Ok(vec![y])
     }

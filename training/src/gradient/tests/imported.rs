@@ -227,6 +227,27 @@ fn kernels_whose_outer_taps_meet_only_pads() {
 }
 
 #[test]
+fn depthwise_convolutions_of_small_images() {
+    let uneven = window(&[3, 2], &[2, 1], &[1, 0, 2, 1]).int("group", 3);
+    Case::new("Conv", &[2, 3, 5, 4], uneven)
+        .input("w", &[3, 1, 3, 2])
+        .input("b", &[3])
+        .check();
+    let dilated = window(&[3], &[2], &[2, 1])
+        .ints("dilations", &[2])
+        .int("group", 2);
+    Case::new("Conv", &[3, 2, 7], dilated)
+        .input("w", &[2, 1, 3])
+        .check();
+    let same = Attributes::new()
+        .string("auto_pad", "SAME_LOWER")
+        .int("group", 2);
+    Case::new("Conv", &[2, 2, 3, 4], same)
+        .input("w", &[2, 1, 2, 2])
+        .check();
+}
+
+#[test]
 fn transposed_convolutions_of_a_given_size() {
     let sized = Attributes::new()
         .ints("strides", &[2, 2])
