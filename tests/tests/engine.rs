@@ -67,6 +67,7 @@ fn training_on_digits_passes_95_percent_on_samples_it_never_saw() {
         (train.count(), held_out.count(), train.labels()),
         (1500, 297, LabelKind::Class(10))
     );
+    assert_eq!(training.classes(), Some(10));
     train
         .expect_elements(training.sample_len(), &files.train)
         .unwrap();

@@ -41,9 +41,12 @@ impl TrainStep {
     /// [`io::Error`] if there are more parameters than the format of parameter files can count, or an
     /// option in the manifest is not a number.
     pub fn encode(&self, names: &Files) -> io::Result<Vec<(PathBuf, Vec<u8>)>> {
-        let metadata = [("fulcrum.layout", self.layout.to_string())];
+        let layout = ("fulcrum.layout", self.layout.to_string());
+        let inference = self.inference.encode(std::slice::from_ref(&layout));
+        let classes = self.manifest.classes.map(|count| count.to_string());
+        let classes = classes.map(|count| ("fulcrum.classes", count));
+        let metadata: Vec<_> = [layout].into_iter().chain(classes).collect();
         let step = self.step.encode(&metadata);
-        let inference = self.inference.encode(&metadata);
         let (theta, state) = (self.parameters.initial(), self.state.initial());
         let tensors: Vec<&[f32]> = match self.layout {
             Layout::Flat => vec![theta, state],

@@ -14,6 +14,8 @@ pub(crate) struct Placed {
     pub(crate) of: Value,
     /// Gradient of the loss with respect to `of`.
     pub(crate) gradient: Value,
+    /// Labels are classes below this number, if they are classes.
+    pub(crate) classes: Option<usize>,
 }
 
 /// Adds a loss and its target, the input `y`.
@@ -108,6 +110,7 @@ fn cross_entropy(graph: &mut Graph, z: Value, axis: usize) -> Result<Placed, Ope
         loss,
         of: z,
         gradient,
+        classes: Some(classes),
     })
 }
 
@@ -125,6 +128,7 @@ fn mean_squared_error(graph: &mut Graph, z: Value) -> Result<Placed, OperatorErr
         loss,
         of: z,
         gradient,
+        classes: None,
     })
 }
 
@@ -153,5 +157,6 @@ fn binary_cross_entropy(graph: &mut Graph, z: Value) -> Result<Placed, OperatorE
         loss,
         of: z,
         gradient,
+        classes: None,
     })
 }

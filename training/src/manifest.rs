@@ -52,6 +52,8 @@ pub struct Manifest {
     pub model_sha256: String,
     /// Loss.
     pub loss: String,
+    /// Under cross-entropy, number of classes: labels are 0 to this, exclusive.
+    pub classes: Option<usize>,
     /// Optimizer.
     pub optimizer: String,
     /// `flat` or `named`.

@@ -126,7 +126,8 @@ pub fn build(model: &Model, options: &Options) -> Result<TrainStep, BuildError> 
             output: &output_name,
         },
     );
-    let manifest = describe(whole, options, &census, &carried, &step, has_dropout);
+    let mut manifest = describe(whole, options, &census, &carried, &step, has_dropout);
+    manifest.classes = loss.classes;
     Ok(TrainStep {
         step,
         inference,
@@ -405,6 +406,7 @@ fn describe(
         model: model.name.clone(),
         model_sha256: manifest::sha256(&model.encode(&[])),
         loss,
+        classes: None,
         optimizer,
         layout,
         batch: options.batch,

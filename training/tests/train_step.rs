@@ -781,6 +781,7 @@ fn the_files_hold_the_parameters_and_the_manifest_their_hashes() {
     assert_eq!(manifest["parameters"][2]["name"], "second.weight");
     assert_eq!(manifest["parameters"][2]["offset"], 25);
     assert_eq!(manifest["files"].as_array().unwrap().len(), 3);
+    assert_eq!(manifest["classes"], 3);
     std::fs::remove_dir_all(&folder).unwrap();
 }
 

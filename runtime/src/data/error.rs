@@ -54,6 +54,15 @@ pub enum DataProblem {
         /// Number of classes by the header.
         classes: u32,
     },
+    /// A label that the training step has no class for.
+    Class {
+        /// The first such record.
+        record: u32,
+        /// Its label.
+        found: i64,
+        /// Number of classes of the step.
+        classes: u32,
+    },
     /// Labels of another kind or number than the training step's targets.
     Targets {
         /// What the step takes for a sample.
@@ -102,6 +111,17 @@ impl fmt::Display for DataError {
             } => write!(
                 f,
                 "record {record} has label {found}, allowed is 0 to {classes} exclusive"
+            ),
+            DataProblem::Class {
+                record,
+                found,
+                classes,
+            } => write!(
+                f,
+                "record {record} has label {found}, the training step has {classes} classes, 0 to {}; pack samples \
+                 without it (fulcrum pack-data --classes {classes} finds the first), or make the step of a model with \
+                 more outputs",
+                classes.saturating_sub(1)
             ),
             DataProblem::Targets { expected, found } => {
                 write!(

@@ -25,7 +25,8 @@ pub enum LabelKind {
 
 impl LabelKind {
     /// What a file has to have for a training step whose target, of one sample, is so many of these
-    /// ([`target`](crate::engine::TrainingSession::target)). A step does not say how many classes there are: 0.
+    /// ([`target`](crate::engine::TrainingSession::target)). How many classes
+    /// a step has is [its own to say](crate::engine::TrainingSession::classes): 0 here.
     #[must_use]
     pub fn of_target((element, count): (Element, usize)) -> Self {
         let count = u32::try_from(count).unwrap_or(u32::MAX);

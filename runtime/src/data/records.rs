@@ -184,6 +184,37 @@ impl Records {
         }
     }
 
+    /// Fails unless every label is below the number of classes that a training step has
+    /// ([`classes`](crate::engine::TrainingSession::classes)); a step trains on none of the others, and its loss does not
+    /// tell. Labels that are values pass, and so do all where a step does not say. `path` is for the error.
+    ///
+    /// # Errors
+    /// [`DataProblem::Class`].
+    pub fn expect_classes(&self, classes: Option<u32>, path: &Path) -> Result<(), DataError> {
+        let Some(classes) = classes else {
+            return Ok(());
+        };
+        if matches!(self.layout.labels, LabelKind::Class(count) if count <= classes) {
+            return Ok(());
+        }
+        let beyond = (0..self.layout.count).find_map(|record| {
+            let mut labels = self.classes(record);
+            let found = labels.find(|label| *label >= i64::from(classes))?;
+            Some((record, found))
+        });
+        match beyond {
+            None => Ok(()),
+            Some((record, found)) => Err(DataError {
+                path: path.to_owned(),
+                problem: DataProblem::Class {
+                    record,
+                    found,
+                    classes,
+                },
+            }),
+        }
+    }
+
     /// Fails unless samples have this many elements; `path` is for the error.
     ///
     /// # Errors
@@ -501,5 +532,21 @@ pub(super) mod tests {
         assert!(expect(LabelKind::Class(0)).is_ok() && expect(LabelKind::Values(1)).is_ok());
         let error = expect(LabelKind::Values(2)).unwrap_err().to_string();
         assert!(error.contains("takes 2 values"), "{error}");
+    }
+
+    #[test]
+    fn a_label_that_a_step_has_no_class_for_is_refused_with_its_record() {
+        let records =
+            Records::decode(encoded(9, 1, &[(2, [0.0]), (5, [0.0]), (0, [0.0])])).unwrap();
+        let expect = |classes| records.expect_classes(classes, Path::new("d.rec"));
+        // The header allows 9 classes, and no label needs more than 6.
+        for enough in [None, Some(9), Some(6)] {
+            assert!(expect(enough).is_ok(), "{enough:?}");
+        }
+        let error = expect(Some(5)).unwrap_err().to_string();
+        assert!(
+            error.contains("record 1 has label 5, the training step has 5 classes, 0 to 4"),
+            "{error}"
+        );
     }
 }

@@ -38,6 +38,7 @@ pub struct TrainingSession {
     bindings: [Binding; 2],
     tensors: TensorSet,
     targets: Element,
+    classes: Option<u32>,
     batch: u32,
     sha256: [u8; 32],
     control: Arc<Control>,
@@ -100,6 +101,7 @@ impl TrainingSession {
             bindings,
             tensors,
             targets: step.y.element,
+            classes: classes(session),
             batch: step.batch()?,
             sha256: [0; 32],
             control: Arc::new(control),
@@ -127,6 +129,12 @@ impl TrainingSession {
             Element::F32 => self.tensors.get::<f32>(AT_Y).len(),
         };
         (self.targets, all / self.batch as usize)
+    }
+
+    /// Labels are classes below this number; `None` where the targets are values, and where the step does not say it.
+    #[must_use]
+    pub fn classes(&self) -> Option<u32> {
+        self.classes
     }
 
     /// SHA-256 of the step's graph: what a checkpoint knows it by.
@@ -189,7 +197,8 @@ impl TrainingSession {
         match result {
             Ok(()) => {
                 parameters.exchange_sides();
-                Ok(self.tensors.get::<f32>(AT_LOSS)[0])
+                // A loss of nothing may be −0, which people take for a mistake; this makes 0 of it.
+                Ok(self.tensors.get::<f32>(AT_LOSS)[0] + 0.0)
             }
             Err(ffi::Failure::Status(_)) if cancelled => Err(RunError::Cancelled),
             Err(failure) => Err(failure.into()),
@@ -281,6 +290,12 @@ impl Control {
 }
 
 /// The inputs and outputs of a step, checked.
+/// What `fulcrum train-step` wrote among the model's own key-value pairs.
+fn classes(session: &Session) -> Option<u32> {
+    let metadata = session.metadata().ok()?;
+    metadata.custom("fulcrum.classes")?.parse().ok()
+}
+
 struct Step {
     x: TensorSpec,
     y: TensorSpec,

@@ -279,13 +279,13 @@ fn load<'a>(
     let (training, mut parameters) = match &options.train {
         None => (None, None),
         Some(step) => {
-            let (mut session, mut parameters) = training(options, plan, engine, step)?;
+            let (session, mut parameters) = training(options, plan, engine, step)?;
             steps = resume(options, &session, &mut parameters, &mut batches)?;
-            let elements = session.x_mut().len() / session.batch().max(1) as usize;
             let (targets, records) = (LabelKind::of_target(session.target()), batches.records());
             records
-                .expect_elements(elements, data)
+                .expect_elements(session.sample_len(), data)
                 .and_then(|()| records.expect_labels(targets, data))
+                .and_then(|()| records.expect_classes(session.classes(), data))
                 .map_err(Failure::trouble)?;
             (Some(session), Some(parameters))
         }
@@ -436,6 +436,7 @@ fn validation(
     judges
         .expect_elements(inference.sample_len(), path)
         .and_then(|()| judges.records().expect_labels(kind, path))
+        .and_then(|()| judges.records().expect_classes(training.classes(), path))
         .map_err(Failure::trouble)?;
     let epoch = u64::from(batches.count()).div_ceil(u64::from(training.batch().max(1)));
     let when = (asked.every_steps.unwrap_or(epoch), steps);
