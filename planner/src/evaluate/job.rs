@@ -47,10 +47,10 @@ pub(super) struct Outcome {
 type Answers = Vec<Option<Vec<Option<Answer>>>>;
 
 /// The search for one demand that fits a surrogate at every step leaves loads out where there are many:
-/// it is run for every load, every seventh or every 47th, whichever are no more than [`LOADS_MAX`]. Seven and 47 are prime to the number
-/// of rates, of latency budgets and of windows of every grid, so that all of them occur.
-const LOAD_STRIDES: [usize; 3] = [1, 7, 47];
-const LOADS_MAX: usize = 30;
+/// it is run for every load, every 17th or every 47th, whichever are no more than [`LOADS_MAX`]. Both strides
+/// are prime to the number of rates, of latency budgets and of windows of every grid, so that all of them occur.
+const LOAD_STRIDES: [usize; 3] = [1, 17, 47];
+const LOADS_MAX: usize = 15;
 
 /// How a source is measured, and how what it shows counts.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]

@@ -48,7 +48,10 @@ pub fn run(bench: &mut Bench<'_>) -> Result<(), Stop> {
             return Ok(());
         };
         let pool = bench.pool();
-        let believe = |mode: usize| propose::beliefs(surrogate, &clocks[mode], pool, mode, &offers);
+        let believe = |mode: usize| {
+            let of = |slot: usize| propose::belief(surrogate, &clocks[mode], pool, mode, slot);
+            propose::by_slot(pool.slot_count(), &offers, of)
+        };
         match agenda.next(believe, pool, &offers, &grid) {
             Some(next) if next.gain > GAIN_MIN => {
                 for slot in next.slots {

@@ -1,10 +1,10 @@
 //! GMD, ours: the draft's idea (few modes, chosen one at a time, for one demand) with a surrogate in
 //! the place of the slopes.
 //!
-//! The batch size is chosen as in the draft: the largest that the top mode serves in time, then
-//! smaller ones while nothing fits. At each, a few modes of the initial design, then the modes with
-//! the largest expected gain at this one demand. The limit counts modes; a mode profiled again at
-//! another batch size counts again.
+//! As in the draft the top mode tells the largest batch size that can be served in time, and a few modes of
+//! the initial design are measured at it. Then come the modes with the largest expected gain at this one
+//! demand, each at the batch sizes that pay: what is believed of those not yet measured comes from the
+//! others. The limit counts modes; a mode profiled again at another batch size counts again.
 
 use super::design;
 use super::goal::{Goal, Observed};
@@ -33,11 +33,11 @@ pub struct Memory(BTreeMap<Vec<Seen>, Arc<State>>);
 /// Mode, slot and cell of an observation.
 type Seen = (usize, usize, Option<Cell>);
 
-/// A surrogate, and its beliefs by mode, then slot, of the modes that were asked for.
+/// A surrogate, and its beliefs by mode, then slot, of the cells that were asked for.
 #[derive(Debug)]
 struct State {
     surrogate: Surrogate,
-    beliefs: Vec<OnceLock<Vec<Option<Prediction>>>>,
+    beliefs: Vec<OnceLock<Option<Prediction>>>,
 }
 
 impl Memory {
@@ -54,12 +54,14 @@ impl Memory {
             return Some(Arc::clone(state));
         }
         let seen = evidence.pool(pool);
-        let surrogate = Surrogate::fit(
+        let surrogate = Surrogate::fit_sharing(
+            &evidence.task,
             &evidence.clocks,
             &seen,
             before.map(|state| &state.surrogate),
         )?;
-        let beliefs = (0..pool.mode_count()).map(|_| OnceLock::new()).collect();
+        let cells = 0..pool.mode_count() * pool.slot_count();
+        let beliefs = cells.map(|_| OnceLock::new()).collect();
         let state = Arc::new(State { surrogate, beliefs });
         self.0.insert(key, Arc::clone(&state));
         Some(state)
@@ -77,18 +79,72 @@ pub fn run(
     memory: &mut Memory,
 ) -> Result<(), Stop> {
     let evidence = bench.evidence();
+    let clocks = &evidence.clocks[..bench.modes().len()];
     let mut offers = Offer::of(bench.task(), goal.problem);
+    offers.retain(|offer| !window_is_late(offer, goal));
     if !matches!(goal.problem, Problem::Inference(_)) {
         offers.reverse();
     }
     let mut left = modes_max;
-    for offer in offers {
-        if window_is_late(&offer, goal) {
-            continue;
+    let mut initial = design::initial(clocks, INITIAL_MODES).into_iter();
+    if let Some(top) = initial.next() {
+        while let Some(offer) = offers.first().copied() {
+            let seen = profile(bench, top, &offer, &mut left)?;
+            if seen.is_none_or(|seen| seen.is_in_time(&goal.demand)) {
+                break;
+            }
+            offers.remove(0);
         }
-        let is_solved = at_offer(bench, goal, &evidence, &offer, &mut left, memory)?;
-        if is_solved || left == 0 {
+    }
+    let Some(first) = offers.first().copied() else {
+        return Ok(());
+    };
+    for mode in initial {
+        profile(bench, mode, &first, &mut left)?;
+    }
+    let grid = DemandGrid {
+        powers: vec![goal.demand.power_mw],
+        loads: vec![Load {
+            latency_us: goal.demand.latency_us,
+            rate: goal.demand.rate,
+        }],
+    };
+    let mut agenda = Agenda::new(clocks.len());
+    let mut state: Option<Arc<State>> = None;
+    while left > 0 {
+        state = memory.state(&evidence, bench.pool(), state.as_deref());
+        let Some(state) = &state else {
             break;
+        };
+        let pool = bench.pool();
+        let believe = |mode: usize| {
+            propose::by_slot(pool.slot_count(), &offers, |slot| {
+                let fresh = || propose::belief(&state.surrogate, &clocks[mode], pool, mode, slot);
+                let cell = &state.beliefs[mode * pool.slot_count() + slot];
+                *cell.get_or_init(fresh)
+            })
+        };
+        let Some(next) = agenda.next(believe, pool, &offers, &grid) else {
+            break;
+        };
+        if next.gain < GAIN_MIN {
+            break;
+        }
+        let slots = &next.slots;
+        let is_new = |offer: &&Offer| offer.slots().any(|slot| slots.contains(&slot));
+        let is_known = |slot: usize| pool.cell(next.mode, slot).is_some();
+        let is_whole = |offer: &&Offer| {
+            let mut needed = offer.slots();
+            needed.all(|slot| slots.contains(&slot) || is_known(slot))
+        };
+        let chosen: Vec<Offer> = offers
+            .iter()
+            .filter(is_new)
+            .filter(is_whole)
+            .copied()
+            .collect();
+        for offer in chosen {
+            profile(bench, next.mode, &offer, &mut left)?;
         }
     }
     Ok(())
@@ -101,8 +157,7 @@ fn window_is_late(offer: &Offer, goal: &Goal) -> bool {
     })
 }
 
-/// Measures a mode under the offer, if there is a profile left; whether it is in time and whether it
-/// fits.
+/// Measures a mode under the offer, if there is a profile left.
 fn profile(
     bench: &mut Bench<'_>,
     mode: usize,
@@ -116,55 +171,47 @@ fn profile(
     Observed::measure(bench, mode, offer)
 }
 
-/// The search at one offer; whether an answer was found.
-fn at_offer(
-    bench: &mut Bench<'_>,
-    goal: &Goal,
-    evidence: &Evidence,
-    offer: &Offer,
-    left: &mut usize,
-    memory: &mut Memory,
-) -> Result<bool, Stop> {
-    let mut solved = false;
-    let clocks = &evidence.clocks[..bench.modes().len()];
-    for (at, mode) in design::initial(clocks, INITIAL_MODES)
-        .into_iter()
-        .enumerate()
-    {
-        let seen = profile(bench, mode, offer, left)?;
-        solved |= seen.is_some_and(|seen| seen.fits(&goal.demand));
-        let is_late = seen.is_some_and(|seen| !seen.is_in_time(&goal.demand));
-        if at == 0 && is_late {
-            return Ok(false);
-        }
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::boards;
+    use crate::prior::Prior;
+    use crate::profile::synthetic::Synthetic;
+    use crate::profile::{Measurement, ProfileSource as _, Run, find_workload};
+    use crate::workload::{Role, Task};
+    use fulcrum_plan::problem::Demand;
+    use fulcrum_plan::units::{MicroSec, MilliRps, MilliWatt};
+
+    /// What a search over every 30th mode of the board observes for a power budget.
+    fn observed(watts: u32, modes_max: usize) -> Pool {
+        let mut board = Synthetic::new(boards::named("orin-agx").unwrap(), 1).without_noise();
+        let of = |role, name| find_workload(&board, role, name).unwrap();
+        let train = of(Role::Train, "resnet18");
+        let infer = of(Role::Infer, "mobilenetv3");
+        let task = Task::new(Some(train), vec![infer]).unwrap();
+        let modes: Vec<_> = board.modes(&[]).into_iter().step_by(30).collect();
+        let mut quiet = |_: usize, _: usize, _: &Run, _: &Measurement| {};
+        let prior = Prior::default();
+        let mut bench = Bench::new(&mut board, &task, &modes, &prior, usize::MAX, &mut quiet);
+        let goal = Goal {
+            problem: Problem::TrainingInference(0),
+            demand: Demand {
+                power_mw: MilliWatt(watts * 1000),
+                latency_us: MicroSec(2_000_000),
+                rate: MilliRps(60_000),
+            },
+        };
+        run(&mut bench, &goal, modes_max, &mut Memory::default()).unwrap();
+        bench.finish().0
     }
-    let grid = DemandGrid {
-        powers: vec![goal.demand.power_mw],
-        loads: vec![Load {
-            latency_us: goal.demand.latency_us,
-            rate: goal.demand.rate,
-        }],
-    };
-    let mut agenda = Agenda::new(clocks.len());
-    let mut state: Option<Arc<State>> = None;
-    while *left > 0 {
-        state = memory.state(evidence, bench.pool(), state.as_deref());
-        let Some(state) = &state else {
-            break;
-        };
-        let (pool, offers) = (bench.pool(), [*offer]);
-        let believe = |mode: usize| {
-            let fresh = || propose::beliefs(&state.surrogate, &clocks[mode], pool, mode, &offers);
-            state.beliefs[mode].get_or_init(fresh).clone()
-        };
-        let Some(next) = agenda.next(believe, pool, &offers, &grid) else {
-            break;
-        };
-        if next.gain < GAIN_MIN {
-            break;
-        }
-        let seen = profile(bench, next.mode, offer, left)?;
-        solved |= seen.is_some_and(|seen| seen.fits(&goal.demand));
+
+    #[test]
+    fn a_scarce_budget_is_looked_for_at_several_batch_sizes_within_the_limit() {
+        let pool = observed(14, 15);
+        let of_slot = |slot: usize| pool.order().iter().filter(|seen| seen.1 == slot).count();
+        let served: Vec<usize> = (1..pool.slot_count()).map(of_slot).collect();
+        let tried = served.iter().filter(|&&seen| seen > 0).count();
+        assert!(tried > 1, "{served:?}");
+        assert!(served.iter().sum::<usize>() <= 15, "{served:?}");
     }
-    Ok(solved)
 }

@@ -42,23 +42,31 @@ fn incumbents(pool: &Pool, offers: &[Offer], grid: &DemandGrid) -> Incumbents {
     incumbents
 }
 
-/// What is known or believed of the cells of a mode, by slot; `None` for what is barred, and for slots
-/// that no offer needs or no sample was taken of.
-pub(super) fn beliefs(
+/// What is known or believed of a cell; `None` for what is barred, and for a workload that no sample was
+/// taken of.
+pub(super) fn belief(
     surrogate: &Surrogate,
     clocks: &Clocks,
     pool: &Pool,
     mode: usize,
-    offers: &[Offer],
-) -> Vec<Option<Prediction>> {
-    let is_needed = |slot: usize| offers.iter().any(|offer| offer.slots().any(|s| s == slot));
-    let belief = |slot: usize| match pool.observation(mode, slot) {
+    slot: usize,
+) -> Option<Prediction> {
+    match pool.observation(mode, slot) {
         Observation::Barred => None,
         Observation::Seen(cell) => Some(Prediction::certain(&cell)),
         Observation::Unknown => surrogate.predict(clocks, slot),
-    };
-    (0..pool.slot_count())
-        .map(|slot| is_needed(slot).then(|| belief(slot)).flatten())
+    }
+}
+
+/// Beliefs of the cells of a mode, by slot; `None` for slots that no offer needs, and where `of` has none.
+pub(super) fn by_slot(
+    slots: usize,
+    offers: &[Offer],
+    of: impl Fn(usize) -> Option<Prediction>,
+) -> Vec<Option<Prediction>> {
+    let is_needed = |slot: usize| offers.iter().any(|offer| offer.slots().any(|s| s == slot));
+    (0..slots)
+        .map(|slot| is_needed(slot).then(|| of(slot)).flatten())
         .collect()
 }
 

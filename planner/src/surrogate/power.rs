@@ -95,7 +95,7 @@ struct BoardPower {
 }
 
 impl Kernel<Input> for BoardPower {
-    fn covariance(&self, a: &Input, b: &Input) -> f64 {
+    fn common(a: &Input, b: &Input) -> f64 {
         let same = a.slot == b.slot;
         let mut sum = 0.0;
         for at in 0..FEATURES {
@@ -109,6 +109,11 @@ impl Kernel<Input> for BoardPower {
             .sum();
         let own = if same { OWN_W * OWN_W } else { 0.0 };
         sum + (COMMON_W * COMMON_W + own) * matern52(squares.sqrt())
+    }
+
+    /// Only the noise is chosen.
+    fn covariance(&self, _: &Input, _: &Input, common: f64) -> f64 {
+        common
     }
 
     fn noise(&self, at: &Input) -> f64 {
@@ -125,16 +130,15 @@ impl PowerModel {
     /// Fits samples `(cell, power in W)`; `None` if there are none.
     #[must_use]
     pub fn fit(samples: &[(Input, f64)]) -> Option<Self> {
-        let inputs = || -> Vec<Input> { samples.iter().map(|sample| sample.0).collect() };
+        if samples.is_empty() {
+            return None;
+        }
+        let inputs = samples.iter().map(|sample| sample.0).collect();
         let values: Vec<f64> = samples.iter().map(|sample| sample.1).collect();
         let kernels = NOISES_W
             .iter()
             .flat_map(|&noise_w| NOISES_GPU.map(|noise_gpu| BoardPower { noise_w, noise_gpu }));
-        kernels
-            .map(|kernel| Process::fit(kernel, inputs(), &values))
-            .max_by(|a, b| a.ln_likelihood().total_cmp(&b.ln_likelihood()))
-            .filter(|_| !samples.is_empty())
-            .map(Self)
+        Process::fit(kernels, inputs, &values).map(Self)
     }
 
     /// Mean and standard deviation in W.
