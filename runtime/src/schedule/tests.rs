@@ -161,7 +161,7 @@ fn without_inference_training_runs_back_to_back() {
 
 #[test]
 fn a_step_is_not_started_when_the_burst_to_expect_could_not_be_served_after_it() {
-    // 18 ms at 1,500/s: 27 + 3 * 5 requests, 11 batches of 8 ms, 10 of them before the last.
+    // 18 ms at 1,500/s: 27 + 4 * 5 requests, 12 batches of 8 ms.
     let inputs = |rate| Inputs {
         rate: MilliRps(rate),
         ..Inputs::default()
@@ -171,6 +171,29 @@ fn a_step_is_not_started_when_the_burst_to_expect_could_not_be_served_after_it()
         step(assignment(), 0, &inputs(1_500_000)),
         Action::Wait { until_ns: None }
     );
+}
+
+#[test]
+fn who_comes_at_the_end_of_a_long_step_waits_for_the_batches_before_and_no_more_for_the_step() {
+    // Steps of 60 ms (at most 67.5) at 389/s, nearly four fifths of what inference serves: 27 + 4 * 5 requests come
+    // during one and take 12 batches, too many after the step; but a burst is never more than 14 ahead of inference.
+    let long = |budget_ns| Assignment {
+        serving: Some(Serving {
+            batch: 4,
+            infer_ns: 8 * MS,
+            budget_ns,
+        }),
+        train_ns: Some(60 * MS),
+        ..assignment()
+    };
+    let inputs = |pending| Inputs {
+        rate: MilliRps(389_000),
+        ..waiting(pending, 0)
+    };
+    // 1 + 14 requests are four batches of 8 ms; 1 + 14 + 3 are five, for which this budget has no room.
+    assert_eq!(step(long(100 * MS), 0, &inputs(0)), Action::Train);
+    assert_ne!(step(long(100 * MS), 0, &inputs(3)), Action::Train);
+    assert_eq!(step(long(110 * MS), 0, &inputs(3)), Action::Train);
 }
 
 #[test]
