@@ -1,6 +1,7 @@
 //! `fulcrumd run`: everything that can fail is tried before the board is touched; then the mode is
 //! applied, the loop runs, and the board gets its clocks back, whatever ended the loop.
 
+mod choice;
 mod hold;
 mod job;
 mod outcome;

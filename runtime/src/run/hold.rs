@@ -1,9 +1,9 @@
 //! A mode that is only held: other programs do the work, and the board is guarded all the same.
 
+use super::choice::demand;
 use super::job::Job;
 use super::outcome::Outcome;
 use super::pages::Pages;
-use super::prepare::demand;
 use super::reporter::{CONFIRM_AFTER, confirm, log_event, tell};
 use super::threads::{Monotonic, WAIT_MAX, hand_out};
 use super::watcher::{EVERY, Sensed, Watcher};

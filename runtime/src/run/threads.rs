@@ -1,10 +1,10 @@
 //! The threads of a run: the loop on this one, beside it those that bring requests, watch,
 //! report, and tell.
 
+use super::choice::demand;
 use super::job::Job;
 use super::outcome::Outcome;
 use super::pages::Pages;
-use super::prepare::demand;
 use super::reporter::report_until;
 use super::watcher::{Setter, watch};
 use fulcrum_runtime::allocation;
