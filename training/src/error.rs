@@ -29,12 +29,12 @@ pub enum BuildError {
     #[error("reading the model failed")]
     Read(#[from] ReadError),
     /// A node that cannot be placed in the graph.
-    #[error("node '{node}': {source}")]
+    #[error("node '{node}': {problem}")]
     Node {
         /// Its name in the model.
         node: String,
         /// The reason.
-        source: OperatorError,
+        problem: OperatorError,
     },
     /// An operator without a gradient rule above a trainable parameter.
     #[error(

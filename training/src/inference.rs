@@ -125,8 +125,9 @@ fn rename_interface(model: &mut Model, sources: &Sources<'_>, names: &mut Names)
             attributes: Attributes::new(),
         });
     }
-    if let Some(batch) = sources.batch {
-        fix_batch(model, batch);
+    match sources.batch {
+        Some(batch) => fix_batch(model, batch),
+        None => name_batch(model),
     }
 }
 
@@ -153,6 +154,17 @@ fn take_floats(model: &mut Model, names: &mut Names) {
         attributes: Attributes::new().int("to", i64::from(encode_element(element))),
     };
     model.nodes.insert(0, cast);
+}
+
+/// A batch without a name, as scikit-learn's exports have it, is called so: by a name it can be set when a session begins.
+fn name_batch(model: &mut Model) {
+    for value in model.inputs.iter_mut().chain(&mut model.outputs) {
+        if let Some(Dimension::Symbol(symbol)) = value.shape.as_mut().and_then(|s| s.first_mut())
+            && symbol.is_empty()
+        {
+            "batch".clone_into(symbol);
+        }
+    }
 }
 
 /// The first dimension of every input and output, and every dimension of the same symbol, is `batch`.

@@ -311,6 +311,21 @@ fn shapes_written_as_arithmetic_are_computed() {
 }
 
 #[test]
+fn a_size_written_as_a_product_of_the_larger_of_two_shapes_is_computed() {
+    let nodes = vec![
+        node("Shape", &["scaled"], &["shape"], Attributes::new()),
+        node("Max", &["shape", "shape"], &["larger"], Attributes::new()),
+        node("ReduceProd", &["larger"], &["size"], Attributes::new()),
+        node("Reshape", &["scaled", "size"], &["y"], Attributes::new()),
+    ];
+    gives(
+        &model(15, &[2, 2, 2], vec![], nodes),
+        &[2, 2, 2],
+        &counted(&[8]),
+    );
+}
+
+#[test]
 fn a_cast_like_another_value_takes_its_type() {
     let constants = vec![("two", Tensor::integers(&[2]))];
     let nodes = vec![
@@ -396,6 +411,65 @@ fn a_parameter_the_loss_does_not_follow_is_refused_by_name() {
 
 /// As scikit-learn's classifiers are exported: a label first, then probabilities, further nodes of a domain of
 /// their own.
+#[test]
+fn scikit_learns_scaler_and_linear_models_are_standard_operators() {
+    let of = |operator: &str, inputs: &[&str], outputs: &[&str], attributes| Node {
+        domain: "ai.onnx.ml".to_owned(),
+        ..node(operator, inputs, outputs, attributes)
+    };
+    let floats = |values: &[f32]| Attribute::Floats(values.to_vec());
+    let scaler = Attributes::new()
+        .with("offset", floats(&[1.0, 2.0]))
+        .with("scale", floats(&[2.0, 0.5]));
+    let regressor = Attributes::new()
+        .with("coefficients", floats(&[1.0, 10.0]))
+        .with("intercepts", floats(&[3.0]));
+    let nodes = vec![
+        of("Scaler", &["scaled"], &["even"], scaler.clone()),
+        of("LinearRegressor", &["even"], &["value"], regressor),
+    ];
+    let read = |nodes| {
+        let bytes = model(17, &[2, 2], vec![], nodes).encode(&[]);
+        Model::decode(&bytes, None).unwrap()
+    };
+    let regression = read(nodes);
+    // [-3, -2], [-1, 0] are scaled to [-8, -2], [-4, -1].
+    gives(&regression, &[2, 2], &[-25.0, -11.0]);
+    let trained = step(&regression, 2).parameters;
+    let names: Vec<&str> = trained.entries().iter().map(|e| e.name.as_str()).collect();
+    assert_eq!(names, ["w", "value.coefficients", "value.intercepts"]);
+
+    // Nor has its batch a name.
+    let mut nameless = regression.clone();
+    nameless.inputs[0].shape.as_mut().unwrap()[0] = Dimension::Symbol(String::new());
+    let served = step(&nameless, 2).inference.inputs[0].clone();
+    let batch = Dimension::Symbol("batch".to_owned());
+    assert_eq!(served.shape.unwrap(), [batch, Dimension::Fixed(2)]);
+
+    let classifier = Attributes::new()
+        .with("coefficients", floats(&[0.0; 4]))
+        .with("intercepts", floats(&[0.0, 3_f32.ln()]))
+        .string("post_transform", "SOFTMAX");
+    let to_sum = Attributes::new().string("norm", "L1");
+    let mut classifier = read(vec![
+        of(
+            "LinearClassifier",
+            &["scaled"],
+            &["class", "scores"],
+            classifier,
+        ),
+        of("Normalizer", &["scores"], &["shares"], to_sum),
+    ]);
+    gives(&classifier, &[2, 2], &[0.25, 0.75, 0.25, 0.75]);
+    // The class itself is nothing to train on.
+    classifier.outputs[0].name = "class".to_owned();
+    let options = Options::new(Loss::MeanSquaredError, Optimizer::Sgd, 2);
+    let Err(BuildError::Node { problem, .. }) = build(&classifier, &options) else {
+        panic!("a step for a class");
+    };
+    assert!(problem.to_string().contains("ai.onnx.ml"), "{problem}");
+}
+
 #[test]
 fn only_what_leads_to_the_output_is_trained() {
     let constants = vec![("unused", floats(&[2], &[0.0, 0.0]))];

@@ -808,9 +808,9 @@ fn an_unknown_operator_is_refused_with_its_node() {
     let mut model = perceptron();
     model.nodes[1].operator = "Cosmic".to_owned();
     let error = build(&model, &options(Optimizer::Sgd, 6)).unwrap_err();
-    let BuildError::Node { node, source } = error else {
+    let BuildError::Node { node, problem } = error else {
         panic!("{error}");
     };
     assert_eq!(node, "the active node");
-    assert!(source.to_string().starts_with("Cosmic"), "{source}");
+    assert!(problem.to_string().starts_with("Cosmic"), "{problem}");
 }

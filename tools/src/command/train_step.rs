@@ -1,5 +1,6 @@
 //! `fulcrum train-step`: from a forward ONNX model to a training step that any ONNX Runtime runs.
 
+use crate::progress;
 use crate::verdict::Verdict;
 use anyhow::{Context, ensure};
 use fulcrum_plan::durable::replace_file;
@@ -166,6 +167,15 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<Verdict> {
     let files = Files::beside(&out);
     for (path, bytes) in step.encode(&files).context("--out")? {
         replace_file(&path, &bytes).with_context(|| path.display().to_string())?;
+    }
+    // tf2onnx writes the 3 of a hard swish as [1, 1, 1, 1].
+    for one in step.parameters.entries() {
+        if one.count() == 1 && one.shape.len() > 1 {
+            progress::say(&format!(
+                "warning: '{}' {:?} is a single number and is trained; if the model means a constant, name it (--freeze)",
+                one.name, one.shape
+            ));
+        }
     }
     let mut out = io::stdout().lock();
     writeln!(

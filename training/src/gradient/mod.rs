@@ -196,9 +196,9 @@ pub(crate) fn backward(
             wanted,
             given: vec![None; step.inputs.len()],
         };
-        let place = |source| BuildError::Node {
+        let place = |problem| BuildError::Node {
             node: step.node.clone(),
-            source,
+            problem,
         };
         rule(&mut context).map_err(place)?;
         let given = context.given;

@@ -99,9 +99,9 @@ impl Import<'_> {
         }
         for (index, node) in model.nodes.iter().enumerate() {
             self.place(index, node, model.opset)
-                .map_err(|source| BuildError::Node {
+                .map_err(|problem| BuildError::Node {
                     node: node.name.clone(),
-                    source,
+                    problem,
                 })?;
         }
         Ok(())
@@ -172,6 +172,7 @@ impl Import<'_> {
                 self.formula(arrival)
             }
             "CastLike" => self.cast_like(arrival),
+            "ReduceProd" => self.product(arrival),
             "Sum" => self.fold_pairs(arrival, "Add"),
             "Max" | "Min" => self.fold_pairs(arrival, &arrival.node.operator),
             _ => {
@@ -236,13 +237,42 @@ impl Import<'_> {
         self.add("Cast", form)
     }
 
+    /// The product of known whole numbers: how an exporter writes the size of several axes.
+    fn product(&mut self, arrival: &Arrival<'_>) -> Placed {
+        let numbers = self.graph.constant_of(arrival.input(0)?);
+        let product = match numbers.map(|numbers| (numbers.shape(), numbers.data())) {
+            Some(([_], onnx::Data::I64(numbers))) => numbers
+                .iter()
+                .try_fold(1_i64, |product, number| product.checked_mul(*number)),
+            _ => None,
+        }
+        .ok_or_else(|| {
+            arrival.error(
+                "only products of a row of known whole numbers, such as a shape, are supported",
+            )
+        })?;
+        let shape = match arrival.node.attributes.int_or("keepdims", 1) {
+            0 => Vec::new(),
+            _ => vec![1],
+        };
+        let product = onnx::Tensor::new(shape, onnx::Data::I64(vec![product]))
+            .ok_or_else(|| arrival.error("one product"))?;
+        Ok(vec![self.graph.constant(product)])
+    }
+
     /// An operator of many inputs as one of two inputs, from the left.
     fn fold_pairs(&mut self, arrival: &Arrival<'_>, operator: &str) -> Placed {
         let mut total = arrival.input(0)?;
         for index in 1..arrival.inputs.len() {
+            let form = canonical::Form {
+                inputs: vec![Some(total), Some(arrival.input(index)?)],
+                attributes: Attributes::new(),
+                output_count: 1,
+            };
             total = self
-                .graph
-                .apply(operator, &[total, arrival.input(index)?])?;
+                .add(operator, form)?
+                .pop()
+                .ok_or_else(|| arrival.error("gives no output"))?;
         }
         Ok(vec![total])
     }

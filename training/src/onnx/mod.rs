@@ -4,6 +4,7 @@ pub mod attributes;
 pub mod model;
 pub mod proto;
 pub mod read;
+mod scikit;
 pub mod tensor;
 pub mod write;
 

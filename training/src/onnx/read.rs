@@ -6,6 +6,7 @@ use super::proto::{
     AttributeProto, DimensionValue, ModelProto, NodeProto, TensorProto, ValueInfoProto,
     attribute_type, data_type,
 };
+use super::scikit;
 use super::tensor::{Data, Element, Tensor};
 use prost::Message;
 use std::collections::BTreeSet;
@@ -111,7 +112,7 @@ impl Model {
             .initializer
             .iter()
             .partition(|tensor| tensor.data_type == Some(data_type::STRING));
-        let initializers = tensors
+        let mut initializers = tensors
             .into_iter()
             .map(|tensor| {
                 let name = tensor.name.clone().unwrap_or_default();
@@ -139,6 +140,8 @@ impl Model {
             .enumerate()
             .map(|(index, node)| decode_node(index, node, folder, !proto.functions.is_empty()))
             .collect::<Result<Vec<_>, ReadError>>()?;
+        let (nodes, weights) = scikit::standard(nodes);
+        initializers.extend(weights);
         let model = Model {
             name: graph.name.unwrap_or_default(),
             opset,
