@@ -1,9 +1,11 @@
 //! ALS: active learning for a whole plan.
 //!
-//! 1. An initial design (`search::design`) measures every slot in a few modes.
+//! 1. An initial design (`search::design`) measures every slot at the extremes, and of each workload one
+//!    batch size in a few more modes: the others have the same shape.
 //! 2. A [`Surrogate`] is fitted to everything observed: all workloads and batch sizes together.
 //! 3. The next profiles are the cells whose expected gain over the users' demands (`search::gain`) is
-//!    the largest per profile: a mode, and in it the slots that pay (`search::propose`).
+//!    the largest per profile: a mode, and in it the slots that pay (`search::propose`). Of these the
+//!    one whose power is known least is measured: should it disappoint, the others are saved.
 //! 4. Repeat from 2 until the bench stops it or no expected gain is left.
 //!
 //! Nothing is random: the seed of a search changes nothing here but the noise of a simulated board.
@@ -15,10 +17,13 @@ use crate::demand::{self, DemandGrid, PowerRange};
 use crate::offer::{self, Offer};
 use crate::pool::Pool;
 use crate::surrogate::Surrogate;
+use crate::surrogate::clocks::Clocks;
 use crate::workload::Task;
 
 /// Modes of the initial design.
 const INITIAL_MODES: usize = 5;
+/// Of these, the extremes: the fastest and the slowest mode.
+const EXTREMES: usize = 2;
 /// A search ends when the expected gain of the best profile, averaged over demands, is below this.
 const GAIN_MIN: f64 = 2e-5;
 
@@ -29,8 +34,15 @@ const GAIN_MIN: f64 = 2e-5;
 pub fn run(bench: &mut Bench<'_>) -> Result<(), Stop> {
     let evidence = bench.evidence();
     let clocks = &evidence.clocks[..bench.modes().len()];
-    for mode in design::initial(clocks, INITIAL_MODES) {
-        bench.measure_all(mode)?;
+    for (at, mode) in design::initial(clocks, INITIAL_MODES)
+        .into_iter()
+        .enumerate()
+    {
+        for slot in 0..bench.pool().slot_count() {
+            if at < EXTREMES || is_middle(bench.task(), slot) {
+                bench.measure(mode, slot)?;
+            }
+        }
     }
     let problem = offer::main_problem(bench.task());
     let offers = Offer::of(bench.task(), problem);
@@ -40,6 +52,7 @@ pub fn run(bench: &mut Bench<'_>) -> Result<(), Stop> {
     let mut surrogate = None;
     loop {
         surrogate = Surrogate::fit(
+            &evidence.task,
             &evidence.clocks,
             &evidence.pool(bench.pool()),
             surrogate.as_ref(),
@@ -54,13 +67,33 @@ pub fn run(bench: &mut Bench<'_>) -> Result<(), Stop> {
         };
         match agenda.next(believe, pool, &offers, &grid) {
             Some(next) if next.gain > GAIN_MIN => {
-                for slot in next.slots {
+                if let Some(slot) = riskiest(surrogate, &clocks[next.mode], &next.slots) {
                     bench.measure(next.mode, slot)?;
                 }
             }
             _ => return Ok(()),
         }
     }
+}
+
+/// Whether a slot has the middle one of its workload's batch sizes.
+fn is_middle(task: &Task, slot: usize) -> bool {
+    let workload = task.slots()[slot].workload;
+    let slots = 0..task.slots().len();
+    let siblings: Vec<usize> = slots
+        .filter(|&other| task.slots()[other].workload == workload)
+        .collect();
+    siblings[siblings.len() / 2] == slot
+}
+
+/// The slot whose power in a mode is known least; of equals the first.
+fn riskiest(surrogate: &Surrogate, clocks: &Clocks, slots: &[usize]) -> Option<usize> {
+    let risk = |slot: usize| {
+        let belief = surrogate.predict(clocks, slot);
+        belief.map_or(0.0, |belief| belief.power_sigma_w)
+    };
+    let ranked = slots.iter().copied().rev();
+    ranked.max_by(|&a, &b| risk(a).total_cmp(&risk(b)))
 }
 
 /// What the initial design, which holds the extremes, drew.

@@ -54,7 +54,7 @@ impl Memory {
             return Some(Arc::clone(state));
         }
         let seen = evidence.pool(pool);
-        let surrogate = Surrogate::fit_sharing(
+        let surrogate = Surrogate::fit(
             &evidence.task,
             &evidence.clocks,
             &seen,

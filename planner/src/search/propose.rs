@@ -216,3 +216,110 @@ fn best_addition(
     }
     best
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::demand::Load;
+    use crate::search::gain::FIRST_ANSWER;
+    use fulcrum_plan::Cell;
+    use fulcrum_plan::units::{MicroSec, MilliRps, MilliWatt};
+
+    fn part(slot: usize) -> Part {
+        Part {
+            slot,
+            batch: 10,
+            worth: 1,
+        }
+    }
+
+    /// Serving in slot 1 or 2, and training in slot 0 between.
+    fn offers() -> [Offer; 2] {
+        [1, 2].map(|slot| Offer {
+            serve: Some(part(slot)),
+            background: Some(part(0)),
+        })
+    }
+
+    fn grid() -> DemandGrid {
+        DemandGrid {
+            powers: [10_000, 20_000].map(MilliWatt).to_vec(),
+            loads: vec![Load {
+                latency_us: MicroSec(300_000),
+                rate: MilliRps(100_000),
+            }],
+        }
+    }
+
+    fn cell(time_ms: u32, power_w: u32) -> Cell {
+        Cell {
+            time_us: MicroSec(time_ms * 1000),
+            power_mw: MilliWatt(power_w * 1000),
+        }
+    }
+
+    /// Cells of three modes: too hungry, slow, and fast in slots 0 and 2.
+    fn cells(mode: usize) -> [Cell; 3] {
+        match mode {
+            0 => [cell(1, 30); 3],
+            1 => [cell(30, 9), cell(60, 9), cell(60, 9)],
+            _ => [cell(10, 15), cell(90, 15), cell(15, 15)],
+        }
+    }
+
+    fn next(pool: &Pool) -> Option<Proposal> {
+        let believe = |mode: usize| {
+            cells(mode)
+                .map(|cell| Some(Prediction::certain(&cell)))
+                .to_vec()
+        };
+        Agenda::new(pool.mode_count()).next(believe, pool, &offers(), &grid())
+    }
+
+    #[test]
+    fn a_mode_is_proposed_with_the_slots_that_pay() {
+        let mut pool = Pool::new(3, 3);
+        let first = next(&pool).unwrap();
+        // An answer to both budgets; one batch size is enough.
+        assert_eq!((first.mode, first.slots), (1, vec![1, 0]));
+        assert!(
+            (first.gain - 0.5 * FIRST_ANSWER).abs() < 1e-5,
+            "{}",
+            first.gain
+        );
+        for slot in [0, 1] {
+            pool.record(1, slot, Observation::Seen(cells(1)[slot]));
+        }
+        // Eight steps instead of one at the larger budget.
+        let second = next(&pool).unwrap();
+        assert_eq!((second.mode, second.slots), (2, vec![2, 0]));
+        assert!(
+            (second.gain - 7.0 / 8.0 / 4.0).abs() < 1e-6,
+            "{}",
+            second.gain
+        );
+        // With one of the cells known, the other is all that is to be paid.
+        pool.record(2, 0, Observation::Seen(cells(2)[0]));
+        let third = next(&pool).unwrap();
+        assert_eq!((third.mode, third.slots), (2, vec![2]));
+        pool.record(2, 2, Observation::Seen(cells(2)[2]));
+        assert!(next(&pool).is_none_or(|last| last.gain < 1e-9));
+    }
+
+    #[test]
+    fn a_barred_cell_leaves_its_mode_to_other_slots() {
+        let mut pool = Pool::new(3, 3);
+        pool.record(1, 1, Observation::Barred);
+        let believe = |mode: usize| -> Vec<Option<Prediction>> {
+            let known = |slot: usize| {
+                let is_barred = pool.observation(mode, slot) == Observation::Barred;
+                (!is_barred).then(|| Prediction::certain(&cells(mode)[slot]))
+            };
+            (0..3).map(known).collect()
+        };
+        let found = Agenda::new(3)
+            .next(believe, &pool, &offers(), &grid())
+            .unwrap();
+        assert_eq!((found.mode, found.slots), (1, vec![2, 0]));
+    }
+}

@@ -24,6 +24,28 @@ pub struct Clocks {
     pub gpu_lead: f64,
 }
 
+/// Cores that feeding a GPU keeps busy: the usual number of loader processes.
+const FEED_CORES: f64 = 4.0;
+
+impl Clocks {
+    /// Every knob at its largest value; `None` of no mode.
+    pub(super) fn top(modes: &[Self]) -> Option<Self> {
+        modes.iter().copied().reduce(|a, b| Self {
+            cores: a.cores.max(b.cores),
+            cpu_ghz: a.cpu_ghz.max(b.cpu_ghz),
+            gpu_ghz: a.gpu_ghz.max(b.gpu_ghz),
+            emc_ghz: a.emc_ghz.max(b.emc_ghz),
+            point: [1.0; 4],
+            gpu_lead: 0.0,
+        })
+    }
+
+    /// Speed of the host at feeding a GPU: clock times cores, of which a few are enough.
+    pub(super) fn host_ghz(&self) -> f64 {
+        self.cpu_ghz / super::roofline::soft_max(1.0 / self.cores, 1.0 / FEED_CORES, 4.0)
+    }
+}
+
 /// The unit cube of a set of modes: each dimension's logarithm, smallest to largest, is 0 to 1.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Cube {

@@ -84,6 +84,17 @@ impl<X, K: Kernel<X>> Process<X, K> {
         Some(best)
     }
 
+    /// The kernel that was chosen.
+    pub const fn kernel(&self) -> &K {
+        &self.kernel
+    }
+
+    /// Logarithm of the marginal likelihood, up to a constant.
+    #[must_use]
+    pub const fn ln_likelihood(&self) -> f64 {
+        self.ln_likelihood
+    }
+
     /// Mean and standard deviation of a new sample at an input, its noise included.
     #[must_use]
     pub fn predict(&self, input: &X) -> (f64, f64) {

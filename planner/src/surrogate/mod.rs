@@ -21,7 +21,7 @@ use crate::workload::Task;
 use clocks::Clocks;
 use fulcrum_plan::Cell;
 use power::PowerModel;
-use rayon::prelude::*;
+use roofline::Shares;
 use std::cmp::Reverse;
 use time::TimeModel;
 
@@ -54,45 +54,25 @@ impl Prediction {
 /// A mode, and what a minibatch took there in ms.
 type Sample = (Clocks, f64);
 
-/// Models of the slots that have samples.
+/// Models of the slots of a task.
 #[derive(Clone, Debug)]
 pub struct Surrogate {
-    /// Of each slot; `None` where nothing is known.
+    /// Of each slot; `None` without a sample of its workload.
     times: Vec<Option<TimeModel>>,
     power: PowerModel,
+    /// Of each slot, its workload.
+    workloads: Vec<usize>,
+    /// The fastest a mode can be.
+    top: Clocks,
 }
 
 impl Surrogate {
-    /// Fits what was observed; `None` before the first sample. `start` is the fit before the
-    /// latest observations.
+    /// Fits what was observed; `None` before the first sample. A batch size with few samples takes the shape
+    /// of another one of its workload. `start` is the fit before the latest observations.
     #[must_use]
-    pub fn fit(clocks: &[Clocks], pool: &Pool, start: Option<&Self>) -> Option<Self> {
-        let alone = |samples: &[Vec<Sample>]| -> Vec<Option<TimeModel>> {
-            let fit = |(slot, samples): (usize, &Vec<Sample>)| {
-                TimeModel::fit(samples, time_of(start, slot), None)
-            };
-            samples.par_iter().enumerate().map(fit).collect()
-        };
-        Self::with(clocks, pool, alone)
-    }
-
-    /// The same for the slots of a task, where a batch size with few samples takes the shape of another one
-    /// of its workload: for searches that measure few of them.
-    #[must_use]
-    pub fn fit_sharing(
-        task: &Task,
-        clocks: &[Clocks],
-        pool: &Pool,
-        start: Option<&Self>,
-    ) -> Option<Self> {
-        Self::with(clocks, pool, |samples| sharing(task, samples, start))
-    }
-
-    fn with(
-        clocks: &[Clocks],
-        pool: &Pool,
-        times: impl FnOnce(&[Vec<Sample>]) -> Vec<Option<TimeModel>>,
-    ) -> Option<Self> {
+    pub fn fit(task: &Task, clocks: &[Clocks], pool: &Pool, start: Option<&Self>) -> Option<Self> {
+        let workloads: Vec<usize> = task.slots().iter().map(|slot| slot.workload).collect();
+        let top = Clocks::top(clocks)?;
         let seen = pool.order().iter().filter_map(|&(mode, slot)| {
             let cell = pool.cell(mode, slot)?;
             Some((clocks[mode], slot, cell))
@@ -101,25 +81,38 @@ impl Surrogate {
         for (clocks, slot, cell) in seen.clone() {
             samples[slot].push((clocks, f64::from(cell.time_us.0) / 1e3));
         }
-        let times = times(&samples);
+        let times = times(task, &samples, start);
         let powers: Vec<(power::Input, f64)> = seen
             .filter_map(|(clocks, slot, cell)| {
-                let shares = times[slot].as_ref()?.shares(&clocks);
-                let input = power::Input::new(&clocks, slot, &shares);
+                let time = times[slot].as_ref()?;
+                let (shares, workload) = (time.shares(&clocks), workloads[slot]);
+                let input = input(time, &clocks, (slot, workload), shares, &top);
                 Some((input, f64::from(cell.power_mw.0) / 1e3))
             })
             .collect();
-        let power = PowerModel::fit(&powers)?;
-        Some(Self { times, power })
+        let before = start.map(|start| &start.power);
+        let power = PowerModel::fit(&powers, task.workloads().len(), before)?;
+        Some(Self {
+            times,
+            power,
+            workloads,
+            top,
+        })
     }
 
-    /// What is believed of the cell of a slot; `None` while nothing is known of its times.
+    /// What is believed of the cell of a slot; `None` while its workload has no sample.
     #[must_use]
     pub fn predict(&self, clocks: &Clocks, slot: usize) -> Option<Prediction> {
         let time = self.times[slot].as_ref()?;
         let shares = time.shares(clocks);
         let (ln_time_ms, ln_time_sigma) = time.predict(clocks, &shares);
-        let input = power::Input::new(clocks, slot, &shares);
+        let input = input(
+            time,
+            clocks,
+            (slot, self.workloads[slot]),
+            shares,
+            &self.top,
+        );
         let (power_w, power_sigma_w) = self.power.predict(&input);
         Some(Prediction {
             ln_time_ms,
@@ -130,13 +123,25 @@ impl Surrogate {
     }
 }
 
+/// A cell of a slot and its workload as the power model sees it.
+fn input(
+    time: &TimeModel,
+    clocks: &Clocks,
+    (slot, workload): (usize, usize),
+    shares: Shares,
+    top: &Clocks,
+) -> power::Input {
+    let feed_ms = time.shares(top).total_ms * top.host_ghz() / clocks.host_ghz();
+    power::Input::new(clocks, slot, workload, shares, feed_ms)
+}
+
 fn time_of(surrogate: Option<&Surrogate>, slot: usize) -> Option<&TimeModel> {
     surrogate?.times[slot].as_ref()
 }
 
 /// Times of every slot. Of a workload, the batch size with most samples comes first; it is the sibling of
 /// those with fewer, too few to tell the parameters of a roofline.
-fn sharing(
+fn times(
     task: &Task,
     samples: &[Vec<Sample>],
     start: Option<&Surrogate>,
@@ -202,11 +207,15 @@ mod tests {
             };
             pool.record(mode, 0, Observation::Seen(cell));
         }
-        let alone = Surrogate::fit(&clocks, &pool, None).unwrap();
-        assert_eq!(alone.predict(&clocks[1], 1), None);
+        let alone = Task::new(None, vec![served("own", &[4])]).unwrap();
+        let mut pool_alone = Pool::new(modes.len(), 1);
+        for &(mode, slot) in pool.order() {
+            pool_alone.record(mode, slot, pool.observation(mode, slot));
+        }
+        let alone = Surrogate::fit(&alone, &clocks, &pool_alone, None).unwrap();
         // With a prior that is left out, the task is larger than the pool.
         let all = own.followed_by(&[served("earlier", &[1])]);
-        let sharing = Surrogate::fit_sharing(&all, &clocks, &pool, None).unwrap();
+        let sharing = Surrogate::fit(&all, &clocks, &pool, None).unwrap();
         assert_eq!(
             sharing.predict(&clocks[1], 0),
             alone.predict(&clocks[1], 0),

@@ -12,6 +12,7 @@ use fulcrum_plan::{Cell, PowerMode};
 use fulcrum_planner::pool::{Observation, Pool};
 use fulcrum_planner::surrogate::Surrogate;
 use fulcrum_planner::surrogate::clocks::{Clocks, Cube};
+use fulcrum_planner::workload::Task;
 
 /// Profiles of a slot before its first prediction: what is believed of a line through two points is
 /// not worth a mark.
@@ -50,7 +51,7 @@ impl Belief {
 }
 
 /// One-step-ahead predictions of what was observed in `modes`, in the order it was.
-fn beliefs(modes: &[PowerMode], all: &Pool) -> Vec<Belief> {
+fn beliefs(task: &Task, modes: &[PowerMode], all: &Pool) -> Vec<Belief> {
     if modes.is_empty() {
         return Vec::new();
     }
@@ -65,7 +66,7 @@ fn beliefs(modes: &[PowerMode], all: &Pool) -> Vec<Belief> {
             continue;
         };
         if seen[slot] >= SEEN_MIN {
-            surrogate = Surrogate::fit(&clocks, &pool, surrogate.as_ref());
+            surrogate = Surrogate::fit(task, &clocks, &pool, surrogate.as_ref());
             let believed = surrogate
                 .as_ref()
                 .and_then(|s| s.predict(&clocks[mode], slot));
@@ -203,7 +204,7 @@ pub fn section(subject: &Subject) -> Vec<Element> {
         )];
     };
     let (modes, observed) = journal.pool();
-    let beliefs = beliefs(&modes, &observed);
+    let beliefs = beliefs(&journal.task, &modes, &observed);
     if beliefs.is_empty() {
         return vec![paragraph(format!(
             "No workload and batch size was profiled more than {SEEN_MIN} times, too few to predict \
@@ -263,7 +264,8 @@ mod tests {
 
     #[test]
     fn a_prediction_knows_only_what_was_paid_before() {
-        let (modes, all) = sample::with_journal().1.pool();
+        let journal = sample::with_journal().1;
+        let (modes, all) = journal.pool();
         let half = all.order().len() / 2;
         let mut earlier = Pool::new(modes.len(), all.slot_count());
         for &(mode, slot) in &all.order()[..half] {
@@ -272,7 +274,10 @@ mod tests {
         }
         let predicted = |pool| -> Vec<(PowerMode, usize, u64, u64)> {
             let bits = |b: &Belief| (b.mode, b.slot, b.time_ms.to_bits(), b.power_w.to_bits());
-            beliefs(&modes, pool).iter().map(bits).collect()
+            beliefs(&journal.task, &modes, pool)
+                .iter()
+                .map(bits)
+                .collect()
         };
         let (all, earlier) = (predicted(&all), predicted(&earlier));
         assert!(!earlier.is_empty() && earlier.len() < all.len());
@@ -281,8 +286,9 @@ mod tests {
 
     #[test]
     fn most_later_predictions_on_a_simulated_board_are_close() {
-        let (modes, all) = sample::with_journal().1.pool();
-        let all = beliefs(&modes, &all);
+        let journal = sample::with_journal().1;
+        let (modes, all) = journal.pool();
+        let all = beliefs(&journal.task, &modes, &all);
         let later = &all[all.len() / 2..];
         let close =
             |error: fn(&Belief) -> f64| later.iter().filter(|belief| error(belief) < 0.25).count();
