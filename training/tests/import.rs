@@ -272,6 +272,23 @@ fn same_padding_is_worked_out() {
 }
 
 #[test]
+fn a_kernel_of_another_rank_is_refused_at_its_node() {
+    for operator in ["Conv", "ConvTranspose"] {
+        let constants = vec![("kernel", floats(&[2], &[1.0, 10.0]))];
+        let nodes = vec![node(
+            operator,
+            &["scaled", "kernel"],
+            &["y"],
+            Attributes::new(),
+        )];
+        let options = Options::new(Loss::MeanSquaredError, Optimizer::Sgd, 1);
+        let error = build(&model(17, &[1, 1, 4], constants, nodes), &options).unwrap_err();
+        let error = error.to_string();
+        assert!(error.contains("'y'") && error.contains("[2]"), "{error}");
+    }
+}
+
+#[test]
 fn shapes_written_as_arithmetic_are_computed() {
     // x.view(x.size(0), -1), as PyTorch writes it.
     let value = |values: &[i64]| {

@@ -49,7 +49,8 @@ fn explicit_pads(
     let spatial = spatial(graph, arrival)?;
     let kernel = arrival
         .optional(1)
-        .map(|kernel| graph.shape(kernel)[2..].to_vec());
+        .map(|kernel| kernel_sizes(graph, arrival, kernel, spatial.len()))
+        .transpose()?;
     let mut window = Window::of(operator, &form.attributes, kernel.as_deref(), &spatial)?;
     match operator.as_str() {
         "Conv" => {
@@ -135,6 +136,21 @@ fn without_idle_taps(
     Ok(kernel)
 }
 
+/// Sizes of a kernel along the spatial axes.
+fn kernel_sizes(
+    graph: &Graph,
+    arrival: &Arrival<'_>,
+    kernel: Value,
+    axes: usize,
+) -> Result<Vec<usize>, OperatorError> {
+    match graph.shape(kernel) {
+        [_, _, sizes @ ..] if sizes.len() == axes => Ok(sizes.to_vec()),
+        other => Err(arrival.error(format!(
+            "a kernel of shape {other:?} for {axes} spatial axes; it needs two more"
+        ))),
+    }
+}
+
 fn spatial(graph: &Graph, arrival: &Arrival<'_>) -> Result<Vec<usize>, OperatorError> {
     let shape = graph.shape(arrival.input(0)?);
     match shape.get(2..) {
@@ -164,7 +180,7 @@ fn transposed_pads(
             return Ok(());
         }
     };
-    let kernel = graph.shape(arrival.input(1)?)[2..].to_vec();
+    let kernel = kernel_sizes(graph, arrival, arrival.input(1)?, spatial.len())?;
     let plain = attributes.clone().without("auto_pad").without("pads");
     let mut window = Window::of("ConvTranspose", &plain, Some(&kernel), &spatial)?;
     let extra = attributes.ints_of("output_padding").unwrap_or(&[]);
