@@ -6,6 +6,8 @@
 //! 3. The next profiles are the cells whose expected gain over the users' demands (`search::gain`) is
 //!    the largest per profile: a mode, and in it the slots that pay (`search::propose`). Of these the
 //!    one whose power is known least is measured: should it disappoint, the others are saved.
+//!    A mode that can answer is then measured with what no demand weighs, too: the second inference workload
+//!    of a task that trains, at one batch size, without which it could not run there.
 //! 4. Repeat from 2 until the bench stops it or no expected gain is left.
 //!
 //! Nothing is random: the seed of a search changes nothing here but the noise of a simulated board.
@@ -48,6 +50,10 @@ pub fn run(bench: &mut Bench<'_>) -> Result<(), Stop> {
     let offers = Offer::of(bench.task(), problem);
     let range = power_range(bench.task(), bench.pool());
     let grid = DemandGrid::of(problem, is_heavy(bench.task(), bench.pool()), range);
+    let is_needed = |slot: usize| offers.iter().any(|offer| offer.slots().any(|s| s == slot));
+    let beside: Vec<usize> = (0..bench.pool().slot_count())
+        .filter(|&slot| !is_needed(slot) && is_middle(bench.task(), slot))
+        .collect();
     let mut agenda = Agenda::new(clocks.len());
     let mut surrogate = None;
     loop {
@@ -69,6 +75,11 @@ pub fn run(bench: &mut Bench<'_>) -> Result<(), Stop> {
             Some(next) if next.gain > GAIN_MIN => {
                 if let Some(slot) = riskiest(surrogate, &clocks[next.mode], &next.slots) {
                     bench.measure(next.mode, slot)?;
+                }
+                if next.slots.len() == 1 {
+                    for &slot in &beside {
+                        bench.measure(next.mode, slot)?;
+                    }
                 }
             }
             _ => return Ok(()),
@@ -117,4 +128,37 @@ fn is_heavy(task: &Task, pool: &Pool) -> bool {
         .map(|cell| cell.time_us.0)
         .min()
         .is_some_and(|fastest| fastest > limit_us)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::boards;
+    use crate::prior::Prior;
+    use crate::profile::synthetic::Synthetic;
+    use crate::profile::{Measurement, ProfileSource as _, Run, find_workload};
+    use crate::workload::Role;
+
+    #[test]
+    fn a_second_inference_beside_training_is_measured_where_the_first_can_run() {
+        let mut board = Synthetic::new(boards::named("orin-agx").unwrap(), 1).without_noise();
+        let of = |role, name| find_workload(&board, role, name).unwrap();
+        let train = of(Role::Train, "resnet18");
+        let infer = ["mobilenetv3", "resnet50"].map(|name| of(Role::Infer, name));
+        let task = Task::new(Some(train), infer.to_vec()).unwrap();
+        let modes: Vec<_> = board.modes(&[]).into_iter().step_by(40).collect();
+        let mut quiet = |_: usize, _: usize, _: &Run, _: &Measurement| {};
+        let prior = Prior::default();
+        let mut bench = Bench::new(&mut board, &task, &modes, &prior, 60, &mut quiet);
+        let _ = run(&mut bench);
+        let pool = bench.finish().0;
+        let any =
+            |mode: usize, slots: &[usize]| slots.iter().any(|&s| pool.cell(mode, s).is_some());
+        let answers = |mode: &usize| any(*mode, &[0]) && any(*mode, &task.slots_infer(0));
+        let found: Vec<usize> = (0..modes.len()).filter(answers).collect();
+        let without = |mode: &&usize| !any(**mode, &task.slots_infer(1));
+        assert!(found.len() > INITIAL_MODES, "{found:?}");
+        // The limit may fall between the two.
+        assert!(found.iter().filter(without).count() <= 1, "{found:?}");
+    }
 }

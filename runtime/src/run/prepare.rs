@@ -69,6 +69,7 @@ pub(crate) fn prepare<'a>(options: &Run, correct: &'a Counter) -> Result<Prepare
             keep_batches(&mut plan, 0, &models.inference);
             if options.bulk.is_some() {
                 keep_batches(&mut plan, 1, &models.bulk);
+                keep_rows_with(&mut plan, 1);
             }
             solution = choose(options, &plan, problem)?;
         }
@@ -136,6 +137,16 @@ fn keep_batches(plan: &mut PlanTable, workload: usize, sessions: &[InferenceSess
     plan.rows.retain(|row| row.power_min().is_some());
     plan.rows
         .sort_unstable_by_key(|row| (row.power_min(), row.mode));
+}
+
+/// Leaves out the modes that were not measured with an inference workload: its requests would wait in
+/// them for good.
+fn keep_rows_with(plan: &mut PlanTable, workload: usize) {
+    let slots: Vec<usize> = plan.slots_infer(workload).map(|(slot, _)| slot).collect();
+    plan.rows.retain(|row| {
+        let mut cells = slots.iter().filter_map(|&slot| row.cells.get(slot));
+        cells.any(Option::is_some)
+    });
 }
 
 /// Loads and warms up the models, and checks that samples, models and plan fit each other.
