@@ -383,7 +383,7 @@ fn a_second_actor_beside_a_working_loop_is_answered_a_few_times_and_reported_onc
         ("--sysfs-root", mounted.mount.path()),
         ("--duration-s", "600".as_ref()),
         ("--power", "40".as_ref()),
-        ("--rate", "20".as_ref()),
+        ("--rate", "60".as_ref()),
     ]));
     let ours = mounted.jetson.kernel().state();
     assert_ne!(ours, stock);
