@@ -50,9 +50,8 @@ pub fn run(bench: &mut Bench<'_>) -> Result<(), Stop> {
     let offers = Offer::of(bench.task(), problem);
     let range = power_range(bench.task(), bench.pool());
     let grid = DemandGrid::of(problem, is_heavy(bench.task(), bench.pool()), range);
-    let is_needed = |slot: usize| offers.iter().any(|offer| offer.slots().any(|s| s == slot));
     let beside: Vec<usize> = (0..bench.pool().slot_count())
-        .filter(|&slot| !is_needed(slot) && is_middle(bench.task(), slot))
+        .filter(|&slot| !propose::is_needed(&offers, slot) && is_middle(bench.task(), slot))
         .collect();
     let mut agenda = Agenda::new(clocks.len());
     let mut surrogate = None;

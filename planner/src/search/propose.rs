@@ -58,15 +58,19 @@ pub(super) fn belief(
     }
 }
 
+/// Whether an offer needs a slot.
+pub(super) fn is_needed(offers: &[Offer], slot: usize) -> bool {
+    offers.iter().any(|offer| offer.slots().any(|s| s == slot))
+}
+
 /// Beliefs of the cells of a mode, by slot; `None` for slots that no offer needs, and where `of` has none.
 pub(super) fn by_slot(
     slots: usize,
     offers: &[Offer],
     of: impl Fn(usize) -> Option<Prediction>,
 ) -> Vec<Option<Prediction>> {
-    let is_needed = |slot: usize| offers.iter().any(|offer| offer.slots().any(|s| s == slot));
     (0..slots)
-        .map(|slot| is_needed(slot).then(|| of(slot)).flatten())
+        .map(|slot| is_needed(offers, slot).then(|| of(slot)).flatten())
         .collect()
 }
 
