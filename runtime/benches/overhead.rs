@@ -30,7 +30,7 @@ use fulcrum_runtime::guard::Guard;
 use fulcrum_runtime::models::Models;
 use fulcrum_runtime::queue::{Request, Ring};
 use fulcrum_runtime::random::Random;
-use fulcrum_runtime::schedule::Overload;
+use fulcrum_runtime::schedule::Policy;
 use fulcrum_runtime::serve::{Clock, GivenUp, Loop, Turn, Work, WorkError};
 use fulcrum_runtime::telemetry::{Counter, Telemetry};
 use fulcrum_runtime::watchdog::Watchdog;
@@ -191,7 +191,7 @@ impl Case {
             problem: self.problem,
             bulk: false,
             budget_us: self.demand.latency_us,
-            overload: Overload::RejectNewest,
+            policy: Policy::default(),
         };
         let assignment = duty.assignment(&self.plan, &solution);
         let cancel = models.training.as_ref().map(TrainingSession::cancel_handle);

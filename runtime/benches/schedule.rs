@@ -1,7 +1,7 @@
 //! What a decision costs: `cargo bench -p fulcrum-runtime --bench schedule`. Prints, asserts nothing.
 
 use fulcrum_plan::units::MilliRps;
-use fulcrum_runtime::schedule::{Assignment, Inputs, Overload, Schedule, Serving};
+use fulcrum_runtime::schedule::{Assignment, Inputs, Overload, Policy, Schedule, Serving};
 use std::hint::black_box;
 use std::time::Instant;
 
@@ -17,7 +17,10 @@ fn main() {
         }),
         train_ns: Some(70 * MS),
         bulk: None,
-        overload: Overload::DropLate,
+        policy: Policy {
+            overload: Overload::DropLate,
+            train_share_per_mille: 0,
+        },
     };
     let schedule = Schedule::new(assignment, 0);
     for (name, pending, now_ns) in [

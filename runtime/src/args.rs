@@ -22,7 +22,7 @@ use fulcrum_runtime::arrivals::Process;
 use fulcrum_runtime::board::power::RailNames;
 use fulcrum_runtime::checkpoint::Every;
 use fulcrum_runtime::engine::Provider;
-use fulcrum_runtime::schedule::Overload;
+use fulcrum_runtime::schedule::{Overload, Policy};
 use fulcrum_runtime::status::http::Address;
 use std::ffi::OsString;
 use std::fmt;
@@ -178,8 +178,8 @@ pub(crate) struct Run {
     pub(crate) pin: bool,
     /// `--arrivals`.
     pub(crate) arrivals: Process,
-    /// `--overload`.
-    pub(crate) overload: Overload,
+    /// `--overload` and `--train-share`.
+    pub(crate) policy: Policy,
     /// `--seed`.
     pub(crate) seed: u64,
     /// `--duration-s`.
@@ -330,7 +330,7 @@ impl Given {
     }
 }
 
-const RUN_OPTIONS: [&str; 31] = [
+const RUN_OPTIONS: [&str; 32] = [
     "--plan",
     "--plan-dir",
     "--power",
@@ -353,6 +353,7 @@ const RUN_OPTIONS: [&str; 31] = [
     "--pin",
     "--arrivals",
     "--overload",
+    "--train-share",
     "--seed",
     "--duration-s",
     "--sysfs-root",
@@ -492,9 +493,7 @@ fn run(given: &Given) -> Result<Run, UsageError> {
         realtime: given.has("--realtime"),
         pin: given.has("--pin"),
         arrivals: given.arrivals()?.unwrap_or(Process::Constant),
-        overload: given
-            .parsed("--overload", "reject-newest or drop-late", overload)?
-            .unwrap_or_default(),
+        policy: policy(given)?,
         seed: given.seed()?,
         duration: given
             .number("--duration-s", 0.1, 31_536_000.0)?
@@ -541,6 +540,18 @@ fn learning_rate(given: &Given) -> Result<f32, UsageError> {
     Ok(rate.unwrap_or(0.05))
 }
 
+fn policy(given: &Given) -> Result<Policy, UsageError> {
+    let overload = given.parsed("--overload", "reject-newest or drop-late", overload)?;
+    let percent = given.parsed("--train-share", "per cent, 0 to 90", |text| {
+        let percent = text.parse::<u16>().ok()?;
+        (percent <= 90).then_some(percent)
+    })?;
+    Ok(Policy {
+        overload: overload.unwrap_or_default(),
+        train_share_per_mille: 10 * percent.unwrap_or(0),
+    })
+}
+
 fn overload(name: &str) -> Option<Overload> {
     match name {
         "reject-newest" => Some(Overload::RejectNewest),
@@ -563,6 +574,9 @@ fn check_together(options: &Run) -> Result<(), UsageError> {
         _ if options.listen.is_some() && options.infer.is_none() => usage("--listen needs --infer"),
         _ if options.listen_bulk.is_some() && options.bulk.is_none() => {
             usage("a second --listen needs a second --infer")
+        }
+        _ if options.policy.train_share_per_mille > 0 && options.train.is_none() => {
+            usage("--train-share needs --train")
         }
         _ if options.checkpoint.is_some() && options.train.is_none() => {
             usage("--checkpoint needs --train")
@@ -595,7 +609,7 @@ mod tests {
         let run = run_of(
             "run --plan-dir d --power 30 --latency-ms=500 --rate 60 --infer m.onnx --train s.onnx \
              --data r.bin --lr 0.1 --intra-op-threads 2 --arrivals poisson --seed 9 --duration-s 1.5 \
-             --sysfs-root /tree --overload drop-late --json --other-masks warn \
+             --sysfs-root /tree --overload drop-late --train-share 20 --json --other-masks warn \
              --power-rails VDD_GPU_SOC,VDD_CPU_CV",
         );
         assert_eq!(run.plan, PlanSource::Folder("d".into()));
@@ -604,7 +618,13 @@ mod tests {
         assert_eq!(service.latency_us, MicroSec(500_000));
         assert_eq!(service.rate, MilliRps(60_000));
         assert_eq!(run.arrivals, Process::Poisson);
-        assert_eq!(run.overload, Overload::DropLate);
+        assert_eq!(
+            run.policy,
+            Policy {
+                overload: Overload::DropLate,
+                train_share_per_mille: 200,
+            }
+        );
         assert_eq!(run.duration, Some(Duration::from_millis(1500)));
         assert_eq!((run.seed, run.intra_op_threads, run.json), (9, 2, true));
         assert_eq!(run.board.sysfs_root, PathBuf::from("/tree"));
@@ -641,6 +661,7 @@ mod tests {
             ("--provider", "gpu", "cpu, cuda and tensorrt"),
             ("--arrivals", "bursty", "constant, poisson"),
             ("--overload", "panic", "reject-newest or drop-late"),
+            ("--train-share", "91", "0 to 90"),
             ("--seed", "-4", "0 to 2^64 - 1"),
             ("--duration-s", "inf", "0.1 to 31536000"),
             ("--other-masks", "write", "refuse or warn"),

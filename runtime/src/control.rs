@@ -6,7 +6,7 @@
 //! a budget is still violated at the next look.
 
 use crate::guard::{self, Change, Guard, Reading, Reason};
-use crate::schedule::{Assignment, Bulk, Busy, Overload, Schedule, Switch};
+use crate::schedule::{Assignment, Bulk, Busy, Policy, Schedule, Switch};
 use crate::serve::{Modes, Requests};
 use fulcrum_plan::select::{Problem, Solution};
 use fulcrum_plan::units::{MicroSec, MilliRps, MilliWatt};
@@ -200,8 +200,8 @@ pub struct Duty {
     pub bulk: bool,
     /// Latency budget.
     pub budget_us: MicroSec,
-    /// What happens to requests when there are too many.
-    pub overload: Overload,
+    /// What comes first where there is not enough time for everything.
+    pub policy: Policy,
 }
 
 impl Duty {
@@ -209,7 +209,7 @@ impl Duty {
     /// per second and draw no more than the answer does; if all draw more, they wait for another row.
     #[must_use]
     pub fn assignment(&self, plan: &PlanTable, solution: &Solution) -> Assignment {
-        let mut assignment = Assignment::of(self.problem, solution, self.budget_us, self.overload);
+        let mut assignment = Assignment::of(self.problem, solution, self.budget_us, self.policy);
         if self.bulk && assignment.bulk.is_none() {
             let row = plan.rows.get(solution.row);
             let cells = plan

@@ -57,7 +57,7 @@ pub fn refill(clock: &impl Clock, mut sender: Sender<'_>, places: u32, done: &At
         place: u32::try_from(id % u64::from(places.max(1))).unwrap_or(0),
     });
     while !done.load(Ordering::Relaxed) {
-        while sender.has_room() {
+        while sender.has_room(clock.now_ns()) {
             if let Some(request) = requests.next() {
                 let _ = sender.send(request);
             }

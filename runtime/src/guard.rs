@@ -51,7 +51,7 @@ use cap::Cap;
 use fulcrum_plan::problem::{self, Demand, Throughput};
 use fulcrum_plan::select::{Background, Problem, Serving, Solution, select};
 use fulcrum_plan::units::{MicroSec, MilliRps, MilliWatt};
-use fulcrum_plan::{Cell, PlanTable, PowerMode};
+use fulcrum_plan::{Cell, PlanTable, PowerMode, Row};
 use meter::Meter;
 use rate::RateEstimate;
 
@@ -160,6 +160,8 @@ pub struct Change {
 pub struct Guard {
     problem: Problem,
     asked: Demand,
+    /// Whether training was promised a share of the time.
+    keeps_training: bool,
     current: Solution,
     cap: Cap,
     meter: Meter,
@@ -181,6 +183,7 @@ impl Guard {
         Self {
             problem,
             asked,
+            keeps_training: false,
             current,
             cap: Cap::new(asked.power_mw),
             meter: Meter::new(),
@@ -193,6 +196,13 @@ impl Guard {
             looked_ns: now_ns,
             counted_ns: now_ns,
         }
+    }
+
+    /// Where no row answers all requests, one that can train, too, rather than one that answers more of them.
+    #[must_use]
+    pub const fn keeping_training(mut self, keeps: bool) -> Self {
+        self.keeps_training = keeps;
+        self
     }
 
     /// The row in use.
@@ -357,18 +367,20 @@ impl Guard {
             // The loop copes with pace and arrivals where it is.
             return None;
         }
-        let solution = select(plan, Problem::Inference(workload), &demand)
-            .or_else(|| self.fastest_inference(plan, workload))
+        let can_train = |row: &Row| self.step_cell(plan, row).is_some();
+        let kept = self.keeps_training.then_some(can_train);
+        let solution = kept
+            .and_then(|can_train| self.fastest_inference(plan, workload, can_train))
+            .or_else(|| select(plan, Problem::Inference(workload), &demand))
+            .or_else(|| self.fastest_inference(plan, workload, |_| true))
             .or_else(|| self.least_power_inference(plan, workload))?;
         Some(self.with_gaps(plan, solution))
     }
 
     /// What runs in the gaps of a row goes on if it fits under the cap.
     fn with_gaps(&self, plan: &PlanTable, solution: Solution) -> Solution {
-        let trains = matches!(self.problem, Problem::TrainingInference(_));
-        let row = plan.rows.get(solution.row).filter(|_| trains);
-        let step = row.and_then(|row| row.cell(plan.slot_train()?));
-        let step = step.filter(|step| step.power_mw <= self.cap.power_mw());
+        let row = plan.rows.get(solution.row);
+        let step = row.and_then(|row| self.step_cell(plan, row));
         let train = plan.train.as_ref().and_then(|train| train.batches.first());
         let Some((step, batch)) = step.zip(train) else {
             return solution;
@@ -382,6 +394,13 @@ impl Guard {
             }),
             ..solution
         }
+    }
+
+    /// A row's training step, if something is trained and it fits under the cap.
+    fn step_cell<'p>(&self, plan: &PlanTable, row: &'p Row) -> Option<&'p Cell> {
+        let trains = matches!(self.problem, Problem::TrainingInference(_));
+        let step = row.cell(plan.slot_train().filter(|_| trains)?)?;
+        (step.power_mw <= self.cap.power_mw()).then_some(step)
     }
 
     /// Whether a change that no budget demands pays for its cost.
@@ -437,10 +456,17 @@ impl Guard {
         })
     }
 
-    /// The cell under the cap that serves the most requests per second, where none serves as many as come.
-    fn fastest_inference(&self, plan: &PlanTable, workload: usize) -> Option<Solution> {
+    /// The cell under the cap that serves the most requests per second, where none serves as many as come, of the rows
+    /// that suit.
+    fn fastest_inference(
+        &self,
+        plan: &PlanTable,
+        workload: usize,
+        suits: impl Fn(&Row) -> bool,
+    ) -> Option<Solution> {
         let half_us = self.asked.latency_us.0 / 2;
-        let cells = plan.rows.iter().enumerate().flat_map(|(index, row)| {
+        let rows = plan.rows.iter().enumerate().filter(|(_, row)| suits(row));
+        let cells = rows.flat_map(|(index, row)| {
             plan.slots_infer(workload)
                 .filter_map(move |(slot, batch)| Some((row.cell(slot)?, index, row, batch)))
         });

@@ -2,11 +2,11 @@
 //!
 //! The ring (`heapless::spsc`) holds [`CAPACITY`] requests in fixed memory and needs no lock; a request is
 //! an id, its time of arrival and the number of the place its tensor lies in. When more wait than the loop
-//! can serve in time ([`Receiver::admit`]), the newest is rejected and counted: the queue never grows
+//! can serve in time ([`Admission`]), the newest is rejected and counted: the queue never grows
 //! without bound, and nobody is admitted only to be late.
 
 use heapless::spsc::{Consumer, Producer, Queue};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
 
 /// Slots of the ring; one stays empty.
 const SLOTS: usize = 1024;
@@ -24,6 +24,80 @@ pub struct Request {
     pub place: u32,
 }
 
+/// How many requests may wait so that the last of them is answered in time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Admission {
+    /// When what runs now will have ended.
+    pub free_ns: u64,
+    /// A request has to be answered so long after its arrival.
+    pub time_ns: u64,
+    /// Requests per batch.
+    pub batch: u16,
+    /// Time of a batch.
+    pub batch_ns: u64,
+}
+
+impl Admission {
+    /// A number of requests, whatever the time.
+    #[must_use]
+    pub const fn at_most(requests: u16) -> Self {
+        Self {
+            free_ns: 0,
+            time_ns: 0,
+            batch: requests,
+            batch_ns: u64::MAX,
+        }
+    }
+
+    /// How many may wait, with the one that arrives at this time; at least one batch.
+    #[must_use]
+    pub fn most(&self, arrival_ns: u64) -> usize {
+        let left_ns = self
+            .time_ns
+            .saturating_sub(self.free_ns.saturating_sub(arrival_ns));
+        let batches = left_ns.checked_div(self.batch_ns).unwrap_or(u64::MAX);
+        let requests = batches.max(1).saturating_mul(self.batch.into());
+        usize::try_from(requests).unwrap_or(usize::MAX)
+    }
+}
+
+/// An [`Admission`] that one thread writes and another reads. What is read may be half of an old one and half of a new
+/// one, for one request: each number alone is right to within a minibatch.
+#[derive(Debug)]
+struct Admitting {
+    free_ns: AtomicU64,
+    time_ns: AtomicU64,
+    batch: AtomicU16,
+    batch_ns: AtomicU64,
+}
+
+impl Admitting {
+    const fn new(admission: Admission) -> Self {
+        Self {
+            free_ns: AtomicU64::new(admission.free_ns),
+            time_ns: AtomicU64::new(admission.time_ns),
+            batch: AtomicU16::new(admission.batch),
+            batch_ns: AtomicU64::new(admission.batch_ns),
+        }
+    }
+
+    fn set(&self, admission: Admission) {
+        self.free_ns.store(admission.free_ns, Ordering::Relaxed);
+        self.time_ns.store(admission.time_ns, Ordering::Relaxed);
+        self.batch.store(admission.batch, Ordering::Relaxed);
+        self.batch_ns.store(admission.batch_ns, Ordering::Relaxed);
+    }
+
+    fn get(&self) -> Admission {
+        Admission {
+            free_ns: self.free_ns.load(Ordering::Relaxed),
+            time_ns: self.time_ns.load(Ordering::Relaxed),
+            batch: self.batch.load(Ordering::Relaxed),
+            batch_ns: self.batch_ns.load(Ordering::Relaxed),
+        }
+    }
+}
+
 /// The newest request was not admitted: too many wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rejected;
@@ -37,7 +111,7 @@ pub struct Ring {
 
 #[derive(Debug)]
 struct Shared {
-    admissible: AtomicUsize,
+    admitting: Admitting,
     arrived: AtomicU64,
     rejected: AtomicU64,
     /// Arrival of the last request that found nobody waiting.
@@ -51,7 +125,7 @@ impl Ring {
         Self {
             queue: Queue::new(),
             shared: Shared {
-                admissible: AtomicUsize::new(CAPACITY),
+                admitting: Admitting::new(Admission::at_most(u16::MAX)),
                 arrived: AtomicU64::new(0),
                 rejected: AtomicU64::new(0),
                 waiting_since: AtomicU64::new(0),
@@ -94,7 +168,7 @@ impl Sender<'_> {
         }
         // After the time: who sees the count sees the time.
         self.shared.arrived.fetch_add(1, Ordering::Release);
-        let room = waiting < self.shared.admissible.load(Ordering::Relaxed);
+        let room = waiting < self.shared.admitting.get().most(request.arrival_ns);
         if room && self.producer.enqueue(request).is_ok() {
             return Ok(());
         }
@@ -104,11 +178,11 @@ impl Sender<'_> {
 }
 
 impl Sender<'_> {
-    /// Whether the next request would be admitted.
+    /// Whether a request that arrives at this time would be admitted.
     #[must_use]
-    pub fn has_room(&self) -> bool {
-        let waiting = self.producer.len();
-        waiting < self.shared.admissible.load(Ordering::Relaxed).min(CAPACITY)
+    pub fn has_room(&self, arrival_ns: u64) -> bool {
+        let most = self.shared.admitting.get().most(arrival_ns);
+        self.producer.len() < most.min(CAPACITY)
     }
 
     /// Counts a request that came and cannot even be sent.
@@ -142,9 +216,9 @@ impl<'a> Receiver<'a> {
         self.consumer.dequeue()
     }
 
-    /// From now on at most this many may wait.
-    pub fn admit(&self, requests: usize) {
-        self.shared.admissible.store(requests, Ordering::Relaxed);
+    /// From now on at most so many may wait.
+    pub fn admit(&self, admission: Admission) {
+        self.shared.admitting.set(admission);
     }
 
     /// What any thread may know of the queue.
@@ -221,11 +295,27 @@ mod tests {
     fn no_more_wait_than_are_admitted() {
         let mut ring = Ring::new();
         let (mut sender, receiver) = ring.split();
-        receiver.admit(2);
+        receiver.admit(Admission::at_most(2));
         let sent = [0, 1, 2].map(|id| sender.send(request(id)));
         assert_eq!(sent, [Ok(()), Ok(()), Err(Rejected)]);
-        receiver.admit(3);
+        receiver.admit(Admission::at_most(3));
         assert_eq!(sender.send(request(3)), Ok(()));
+    }
+
+    #[test]
+    fn as_many_are_admitted_as_are_answered_in_time() {
+        // Batches of 4 in 8 ms, 50 ms of time; what runs now ends at 100 ms.
+        let admission = Admission {
+            free_ns: 100,
+            time_ns: 50,
+            batch: 4,
+            batch_ns: 8,
+        };
+        // With all of its time before it: six batches. If it waits for 26 ms first, three; and one in any case.
+        for (arrival_ns, most) in [(100, 24), (200, 24), (74, 12), (73, 8), (0, 4)] {
+            assert_eq!(admission.most(arrival_ns), most, "{arrival_ns}");
+        }
+        assert_eq!(Admission::at_most(0).most(0), 0);
     }
 
     #[test]

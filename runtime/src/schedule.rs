@@ -16,7 +16,9 @@
 //! Rules, in this order:
 //! 1. An urgent change of mode (the guard found a budget violated) comes first.
 //! 2. Under [`Overload::DropLate`], a request that cannot be answered in time any more is dropped.
-//! 3. A full batch runs; so does a batch whose oldest request cannot wait any longer.
+//! 3. A training step that is owed ([`Policy::train_share_per_mille`]) runs if the oldest request is in time after
+//!    it. The queue admits only as many requests as are in time beside such steps.
+//!    Then a full batch runs; so does a batch whose oldest request cannot wait any longer.
 //! 4. A change of mode that can wait runs when its cost fits (rule 5's test).
 //! 5. A training step or a bulk batch runs if, with a tail on its side or on that of the batch after it, no pending
 //!    request would be late, nor a request that arrives right after it began, nor the backlog to expect at
@@ -43,13 +45,16 @@
     allow(clippy::arithmetic_side_effects, reason = "tests may compute freely")
 )]
 
+mod admission;
 mod assignment;
 mod estimate;
+mod promise;
 mod spread;
 
-pub use assignment::{Assignment, Bulk, Overload, Serving};
+pub use assignment::{Assignment, Bulk, Overload, Policy, Serving};
 pub use estimate::Estimate;
 use fulcrum_plan::units::MilliRps;
+use promise::Promise;
 use spread::Spread;
 
 /// Share of the latency budget kept for what no estimate covers: waking up, copying, the answer's way
@@ -144,6 +149,7 @@ pub struct Schedule {
     busy: Busy,
     /// Time that training had more of the gaps than bulk.
     lead_ns: i64,
+    promise: Promise,
     trial: Trial,
 }
 
@@ -188,6 +194,7 @@ impl Schedule {
                 bulk_ns: 0,
             },
             lead_ns: 0,
+            promise: Promise::new(assignment.policy.train_share_per_mille, now_ns),
             trial: Trial {
                 possible: false,
                 cancel_ns: None,
@@ -237,6 +244,7 @@ impl Schedule {
         self.train.observe(now_ns, took_ns);
         self.reckon();
         self.spent_training(took_ns);
+        self.promise.pay(now_ns, took_ns);
     }
 
     /// Takes a cancelled training step into account, and how long after the cancellation it ended.
@@ -371,22 +379,6 @@ impl Schedule {
         careful_ns.max(window_ns.min(bold_ns))
     }
 
-    /// Most requests that may wait so that even the last is answered within its budget, if nothing but
-    /// inference runs from now on; at least one batch. The queue admits no more.
-    #[must_use]
-    pub fn admissible(&self) -> usize {
-        let Some(serving) = self.assignment.serving else {
-            return 0;
-        };
-        let batches = serving
-            .budget_ns
-            .checked_div(self.infer.mean_ns())
-            .unwrap_or(u64::MAX)
-            .max(1);
-        let requests = batches.saturating_mul(u64::from(serving.batch));
-        usize::try_from(requests).unwrap_or(usize::MAX)
-    }
-
     /// Decides. Pure: the same schedule, time and inputs give the same action.
     #[must_use]
     pub fn step(&self, now_ns: u64, inputs: &Inputs) -> Action {
@@ -399,11 +391,16 @@ impl Schedule {
             .as_ref()
             .zip(inputs.oldest_ns)
             .filter(|_| inputs.pending > 0);
+        if let Some((serving, oldest_ns)) = closing
+            && self.is_lost(now_ns, oldest_ns, serving)
+        {
+            return Action::Drop;
+        }
+        if self.owes_step(now_ns, inputs) {
+            return Action::Train;
+        }
         let mut close_by_ns = None;
         if let Some((serving, oldest_ns)) = closing {
-            if self.is_lost(now_ns, oldest_ns, serving) {
-                return Action::Drop;
-            }
             let by_ns = oldest_ns.saturating_add(self.patience_ns(serving, inputs.rate));
             let count = inputs.pending.min(usize::from(serving.batch));
             if count >= usize::from(serving.batch) || now_ns >= by_ns {
@@ -482,7 +479,7 @@ impl Schedule {
 
     /// Whether the oldest request cannot be answered in time any more, and that matters.
     fn is_lost(&self, now_ns: u64, oldest_ns: u64, serving: &Serving) -> bool {
-        self.assignment.overload == Overload::DropLate
+        self.assignment.policy.overload == Overload::DropLate
             && now_ns.saturating_add(self.infer.mean_ns())
                 > oldest_ns.saturating_add(serving.budget_ns)
     }
@@ -514,16 +511,9 @@ impl Schedule {
         let Some(serving) = self.assignment.serving else {
             return true;
         };
-        let (infer_ns, infer_tail_ns) = (self.infer.mean_ns(), self.infer.tail_ns());
-        let excess_ns = tail_ns
-            .saturating_sub(mean_ns)
-            .max(infer_tail_ns.saturating_sub(infer_ns));
-        let reserve_ns = mean_ns
-            .saturating_add(infer_ns)
-            .saturating_add(excess_ns)
-            .saturating_add(margin_ns(&serving));
-        let oldest_ns = inputs.oldest_ns.filter(|_| inputs.pending > 0);
-        let waited_ns = oldest_ns.map_or(0, |oldest_ns| now_ns.saturating_sub(oldest_ns));
+        let infer_ns = self.infer.mean_ns();
+        let reserve_ns = self.reserve_ns(&serving, mean_ns, tail_ns);
+        let waited_ns = waited_ns(now_ns, inputs);
         let delays_nobody =
             waited_ns.saturating_add(tail_ns) <= self.patience_ns(&serving, inputs.rate);
         let in_time = waited_ns.saturating_add(reserve_ns) <= serving.budget_ns;
@@ -537,6 +527,19 @@ impl Schedule {
         let batches = ahead.div_ceil(u64::from(serving.batch.max(1)));
         let work_ns = tail_ns.saturating_add(batches.saturating_mul(infer_ns));
         work_ns <= serving.budget_ns
+    }
+
+    /// Time from the begin of work of this mean and tail to the answers of a batch after it, if either the work or
+    /// the batch takes as long as its tail.
+    fn reserve_ns(&self, serving: &Serving, mean_ns: u64, tail_ns: u64) -> u64 {
+        let (infer_ns, infer_tail_ns) = (self.infer.mean_ns(), self.infer.tail_ns());
+        let excess_ns = tail_ns
+            .saturating_sub(mean_ns)
+            .max(infer_tail_ns.saturating_sub(infer_ns));
+        mean_ns
+            .saturating_add(infer_ns)
+            .saturating_add(excess_ns)
+            .saturating_add(margin_ns(serving))
     }
 
     /// Requests to reckon with before, and with, the one that arrives at the worst moment after work of this duration
@@ -565,6 +568,12 @@ impl Schedule {
             _ => arriving.saturating_add(deviation),
         }
     }
+}
+
+/// How long the oldest request has waited; zero if none waits.
+fn waited_ns(now_ns: u64, inputs: &Inputs) -> u64 {
+    let oldest_ns = inputs.oldest_ns.filter(|_| inputs.pending > 0);
+    oldest_ns.map_or(0, |oldest_ns| now_ns.saturating_sub(oldest_ns))
 }
 
 /// What is kept of the budget for what no estimate covers.

@@ -6,7 +6,7 @@
 //! **Invariant I5**: a turn does not allocate in Rust, on success and on every error path
 //! (`tests/loop_allocation.rs`). What it needs is made by [`Loop::new`].
 
-use crate::queue::{CAPACITY, Receiver, Request};
+use crate::queue::{Admission, CAPACITY, Receiver, Request};
 use crate::schedule::{Action, Assignment, Inputs, Schedule, Switch};
 use crate::telemetry::Telemetry;
 use crate::watchdog::Watchdog;
@@ -193,7 +193,8 @@ impl<'a, C: Clock, W: Work> Loop<'a, C, W> {
         rate: MilliRps,
     ) -> Self {
         let schedule = Schedule::new(assignment, clock.now_ns());
-        requests.admit(schedule.admissible());
+        let idle = Action::Wait { until_ns: None };
+        requests.admit(schedule.admission(clock.now_ns(), idle));
         Self {
             clock,
             work,
@@ -294,7 +295,9 @@ impl<'a, C: Clock, W: Work> Loop<'a, C, W> {
             rate: self.rate,
             switch,
         };
-        match self.schedule.step(now_ns, &inputs) {
+        let action = self.schedule.step(now_ns, &inputs);
+        self.requests.admit(self.schedule.admission(now_ns, action));
+        match action {
             Action::Infer { count } => self.infer(now_ns, count),
             Action::Train => {
                 if let Some((watchdog, due)) = self.watchdog.zip(self.schedule.due(&inputs)) {
@@ -341,7 +344,6 @@ impl<'a, C: Clock, W: Work> Loop<'a, C, W> {
         if self.watchdog.is_some() {
             self.schedule.can_cancel();
         }
-        self.requests.admit(self.schedule.admissible());
         self.telemetry.switches.add(1);
     }
 
@@ -355,7 +357,6 @@ impl<'a, C: Clock, W: Work> Loop<'a, C, W> {
         match result {
             Ok(ran) => {
                 self.schedule.observe_infer(now_ns, took_ns, ran);
-                self.requests.admit(self.schedule.admissible());
                 self.infer_failures = 0;
                 self.count_answers(now_ns);
                 Ok(Turn::Worked)
@@ -402,7 +403,7 @@ impl<'a, C: Clock, W: Work> Loop<'a, C, W> {
                 }
                 self.bulk_stopped = true;
                 // Nobody waits for what does not come any more.
-                requests.admit(0);
+                requests.admit(Admission::at_most(0));
                 while let Some(request) = requests.take() {
                     self.work.give_up_bulk(&request, GivenUp::Failed);
                     self.telemetry.bulk_failed.add(1);

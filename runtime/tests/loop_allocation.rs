@@ -6,7 +6,7 @@
 use fulcrum_plan::units::MilliRps;
 use fulcrum_runtime::allocation::{self, CountingAllocator};
 use fulcrum_runtime::queue::{Request, Ring};
-use fulcrum_runtime::schedule::{Assignment, Bulk, Overload, Serving};
+use fulcrum_runtime::schedule::{Assignment, Bulk, Overload, Policy, Serving};
 use fulcrum_runtime::serve::{Clock, FAILURES_MAX, GivenUp, Loop, Turn, Work, WorkError};
 use fulcrum_runtime::telemetry::Telemetry;
 use fulcrum_runtime::watchdog::Watchdog;
@@ -84,7 +84,10 @@ fn turns_without_allocation(overload: Overload) {
             batch: 4,
             infer_ns: 12 * MS,
         }),
-        overload,
+        policy: Policy {
+            overload,
+            train_share_per_mille: 100,
+        },
     };
     let (clock, broken) = (FakeClock::default(), Cell::new(false));
     let (telemetry, mut ring) = (Telemetry::default(), Ring::new());
@@ -127,7 +130,7 @@ fn turns_without_allocation(overload: Overload) {
             sent += 1;
             let _ = sender.send(request);
         }
-        if bulk_sender.has_room() {
+        if bulk_sender.has_room(clock.now_ns()) {
             let _ = bulk_sender.send(Request::default());
         }
         broken.set(turn > 19_000);

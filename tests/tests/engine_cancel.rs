@@ -4,7 +4,7 @@
 use fulcrum_plan::units::MilliRps;
 use fulcrum_runtime::engine::{Parameters, RunError, TrainingSession};
 use fulcrum_runtime::queue::{Request, Ring};
-use fulcrum_runtime::schedule::{Assignment, Overload, Serving};
+use fulcrum_runtime::schedule::{Assignment, Policy, Serving};
 use fulcrum_runtime::serve::{Clock, GivenUp, Loop, Turn, Work, WorkError};
 use fulcrum_runtime::telemetry::Telemetry;
 use fulcrum_runtime::watchdog::Watchdog;
@@ -100,7 +100,7 @@ fn a_step_that_would_make_a_request_late_is_cancelled_and_the_request_is_answere
         // Longer than the budget, so it is only tried while nobody waits; it never ends by itself.
         train_ns: Some(300 * MS),
         bulk: None,
-        overload: Overload::RejectNewest,
+        policy: Policy::default(),
     };
     let work = LongSteps {
         training,

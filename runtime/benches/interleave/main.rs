@@ -36,7 +36,7 @@ use fulcrum_runtime::arrivals::{Arrivals, Process};
 use fulcrum_runtime::engine::TrainingSession;
 use fulcrum_runtime::feeder::feed;
 use fulcrum_runtime::queue::{Request, Ring};
-use fulcrum_runtime::schedule::{Assignment, Overload, Serving};
+use fulcrum_runtime::schedule::{Assignment, Policy, Serving};
 use fulcrum_runtime::serve::{Clock, Loop, Turn, Work};
 use fulcrum_runtime::telemetry::{Counter, Telemetry};
 use fulcrum_runtime::watchdog::Watchdog;
@@ -143,7 +143,7 @@ impl Case<'_> {
             }),
             train_ns,
             bulk: None,
-            overload: Overload::RejectNewest,
+            policy: Policy::default(),
         }
     }
 

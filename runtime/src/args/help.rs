@@ -43,6 +43,8 @@ run: select the plan's best mode for the budgets, apply it, and work until stopp
   --pin                  keep the loop on one core: the last one that a mode leaves online
   --arrivals NAME        constant, poisson, diurnal, bursts or dying (default constant)
   --overload NAME        reject-newest or drop-late (default reject-newest)
+  --train-share P        least share of the time for training, in per cent, 0 to 90 (default 0): requests that would
+                         need it are rejected
   --seed N               seed of arrivals and of the samples' order (default 1)
   --duration-s S         stop after this time, 0.1 to 31536000 (default: until a signal)
   --sysfs-root DIR       root of the board's files (default /)

@@ -1,7 +1,7 @@
 //! The way from a reading to a set mode.
 
 use super::*;
-use crate::schedule::Serving;
+use crate::schedule::{Policy, Serving};
 use fulcrum_plan::problem::Demand;
 use fulcrum_plan::select::select;
 use fulcrum_plan::table::{Cell, Provenance, Row, Workload};
@@ -92,7 +92,7 @@ fn with_control(
         problem: Problem::Inference(0),
         bulk: false,
         budget_us: DEMAND.latency_us,
-        overload: Overload::RejectNewest,
+        policy: Policy::default(),
     };
     let mut control = Control::new(guard, &plan, board, &readings, producer, duty);
     let assignment = duty.assignment(&plan, &solution);

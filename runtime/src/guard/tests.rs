@@ -150,6 +150,25 @@ fn an_excess_is_taken_off_whole_and_training_stops_before_serving_does() {
 }
 
 #[test]
+fn training_that_was_promised_a_share_goes_on_where_no_row_answers_all() {
+    for (keeps, row) in [(false, 2), (true, 1)] {
+        let mut bench = Bench::new();
+        // The fastest row under the budget cannot train under it.
+        let step = bench.plan.rows[2].cells[0].as_mut().unwrap();
+        step.power_mw = MilliWatt(35_000);
+        bench.guard = bench.guard.keeping_training(keeps);
+        let flood = Reading {
+            arrived: 10_000,
+            missed: 9_000,
+            ..QUIET
+        };
+        let change = bench.look_with(flood);
+        let current = change.map_or(*bench.guard.current(), |change| change.solution);
+        assert_eq!((current.row, current.background.is_some()), (row, keeps));
+    }
+}
+
+#[test]
 fn over_current_and_heat_lead_to_a_safer_row() {
     for (reading, reason) in [
         (

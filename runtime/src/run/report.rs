@@ -65,6 +65,13 @@ impl Summary<'_> {
         let steps = self.telemetry.steps.get();
         (steps > 0 && seconds > 0.0).then(|| count(steps) / seconds)
     }
+
+    /// Share of the time that went into training steps.
+    fn train_share(&self) -> Option<f64> {
+        let elapsed_ns = self.outcome.elapsed.as_secs_f64() * 1e9;
+        let train = &self.telemetry.train;
+        (train.count() > 0 && elapsed_ns > 0.0).then(|| count(train.sum_ns()) / elapsed_ns)
+    }
 }
 
 #[expect(
@@ -255,6 +262,7 @@ impl Report {
                 per_window.map(|milli| count(milli) / 1e3),
             )
             .optional_number("train_per_s", summary.train_per_s())
+            .optional_number("train_share", summary.train_share())
             .optional_number("loss_first", telemetry.loss_first.get().map(f64::from))
             .optional_number("loss_last", telemetry.loss_last.get().map(f64::from))
             .optional_number("accuracy_before", summary.accuracy_before)
@@ -325,8 +333,9 @@ impl Report {
             let loss = |loss: Option<f32>| loss.map_or_else(|| "-".into(), |x| format!("{x:.4}"));
             let _ = write!(
                 text,
-                "\ntrained    {} steps, {train_per_s:.1}/s, loss {} -> {}",
+                "\ntrained    {} steps, {train_per_s:.1}/s, {:.0} % of the time, loss {} -> {}",
                 telemetry.steps.get(),
+                100.0 * summary.train_share().unwrap_or(0.0),
                 loss(telemetry.loss_first.get()),
                 loss(telemetry.loss_last.get())
             );

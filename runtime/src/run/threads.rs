@@ -136,13 +136,15 @@ pub(crate) fn work<'a>(
         problem: job.problem,
         bulk: job.bulk,
         budget_us: demand.latency_us,
-        overload: job.options.overload,
+        policy: job.options.policy,
     };
     let assignment = duty.assignment(job.plan, &job.solution);
     let readings = Readings::new(job.solution.row);
     let mut events = Events::default();
     let (say, mut listen) = events.split();
-    let guard = Guard::new(job.problem, demand, job.solution, clock.now_ns());
+    let promised = job.options.policy.train_share_per_mille > 0;
+    let guard =
+        Guard::new(job.problem, demand, job.solution, clock.now_ns()).keeping_training(promised);
     let telemetry = job.telemetry;
     let setter = Setter {
         board,
@@ -154,6 +156,12 @@ pub(crate) fn work<'a>(
         .with_modes(&mut control)
         .with_bulk(bulk_receiver)
         .with_watchdog(&watchdog);
+    if !looping.schedule().can_keep_promise() {
+        log::warn!(
+            "--train-share: a training step and a batch take longer than --latency-ms, so that training only gets gaps; \
+             make steps shorter (docs/loop.md)"
+        );
+    }
     let mut outcome = thread::scope(|scope| {
         let reporter = scope.spawn(|| report_until(job, counts, &mut listen, &done));
         if let Some(listener) = &doors.status {

@@ -13,6 +13,15 @@ pub enum Overload {
     DropLate,
 }
 
+/// What comes first where there is not enough time for everything.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Policy {
+    /// What happens to requests when there are too many.
+    pub overload: Overload,
+    /// The least share of the time, in thousandths, that training gets even if requests have to be rejected for it.
+    pub train_share_per_mille: u16,
+}
+
 /// What the present mode is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Assignment {
@@ -22,20 +31,15 @@ pub struct Assignment {
     pub train_ns: Option<u64>,
     /// Non-urgent inference; `None` if there is none.
     pub bulk: Option<Bulk>,
-    /// What happens to requests when there are too many.
-    pub overload: Overload,
+    /// What comes first.
+    pub policy: Policy,
 }
 
 impl Assignment {
     /// What a selected row of the plan is for, at a latency budget. What runs in the gaps is training, or for
     /// [`Problem::TwoInferences`] the non-urgent inference.
     #[must_use]
-    pub fn of(
-        problem: Problem,
-        solution: &Solution,
-        budget_us: MicroSec,
-        overload: Overload,
-    ) -> Self {
+    pub fn of(problem: Problem, solution: &Solution, budget_us: MicroSec, policy: Policy) -> Self {
         let background = solution.background;
         let (trained, bulk) = match problem {
             Problem::TwoInferences => (None, background),
@@ -49,7 +53,7 @@ impl Assignment {
             }),
             train_ns: trained.map(|step| nanoseconds(step.time_us)),
             bulk: bulk.map(|step| Bulk::new(step.batch, step.time_us)),
-            overload,
+            policy,
         }
     }
 }

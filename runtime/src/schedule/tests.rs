@@ -15,7 +15,7 @@ fn assignment() -> Assignment {
         }),
         train_ns: Some(16 * MS),
         bulk: None,
-        overload: Overload::RejectNewest,
+        policy: Policy::default(),
     }
 }
 
@@ -131,7 +131,7 @@ fn a_batch_closes_early_only_where_that_leaves_more_time_for_training() {
                 }),
                 train_ns: Some(train_ms * MS),
                 bulk: None,
-                overload: Overload::RejectNewest,
+                policy: Policy::default(),
             },
             0,
         );
@@ -241,7 +241,10 @@ fn what_cannot_be_answered_in_time_is_dropped_only_if_asked_for() {
         Action::Infer { count: 4 }
     );
     let dropping = Assignment {
-        overload: Overload::DropLate,
+        policy: Policy {
+            overload: Overload::DropLate,
+            ..Policy::default()
+        },
         ..assignment()
     };
     assert_eq!(step(dropping, late_ns, &inputs), Action::Drop);
@@ -253,8 +256,27 @@ fn what_cannot_be_answered_in_time_is_dropped_only_if_asked_for() {
 
 #[test]
 fn the_queue_admits_what_can_be_served_within_the_budget() {
-    // 100 ms / 8 ms = 12 batches of 4.
-    assert_eq!(Schedule::new(assignment(), 0).admissible(), 48);
+    let most = |assignment, action, arrival_ns| {
+        Schedule::new(assignment, 0)
+            .admission(0, action)
+            .most(arrival_ns)
+    };
+    let (idle, batch) = (Action::Wait { until_ns: None }, Action::Infer { count: 4 });
+    // Without the margin 98.4 ms: 12 batches of 4 in 8 ms each. Behind a batch (9 ms at its tail) 11, behind a step
+    // (18 ms) 10; and as many as on an idle board if it has ended.
+    assert_eq!(most(assignment(), idle, 0), 48);
+    assert_eq!(most(assignment(), batch, 0), 44);
+    assert_eq!(most(assignment(), Action::Train, 0), 40);
+    assert_eq!(most(assignment(), Action::Train, 18 * MS), 48);
+    // Half of the time is training's: 80.4 ms beside a step, in which each batch takes 16 ms.
+    let shared = Assignment {
+        policy: Policy {
+            train_share_per_mille: 500,
+            ..Policy::default()
+        },
+        ..assignment()
+    };
+    assert_eq!(most(shared, idle, 0), 20);
     let slow = Assignment {
         serving: Some(Serving {
             batch: 4,
@@ -263,7 +285,7 @@ fn the_queue_admits_what_can_be_served_within_the_budget() {
         }),
         ..assignment()
     };
-    assert_eq!(Schedule::new(slow, 0).admissible(), 4);
+    assert_eq!(most(slow, batch, 0), 4);
 }
 
 /// With non-urgent batches of 8 that take 20 ms.
@@ -418,7 +440,7 @@ fn every_action_can_be_carried_out_whatever_the_inputs() {
                             serving,
                             train_ns,
                             bulk: None,
-                            overload: Overload::RejectNewest,
+                            policy: Policy::default(),
                         },
                         0,
                     );

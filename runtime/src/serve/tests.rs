@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::queue::Ring;
-use crate::schedule::{Overload, Serving};
+use crate::schedule::{Overload, Policy, Serving};
 use std::cell::Cell;
 
 const MS: u64 = 1_000_000;
@@ -66,7 +66,10 @@ const ASSIGNMENT: Assignment = Assignment {
     }),
     train_ns: Some(16 * MS),
     bulk: None,
-    overload: Overload::RejectNewest,
+    policy: Policy {
+        overload: Overload::RejectNewest,
+        train_share_per_mille: 0,
+    },
 };
 
 const RATE: MilliRps = MilliRps(40_000);

@@ -3,7 +3,7 @@
 use super::*;
 use crate::client::{Client, SharedClient};
 use crate::exchange::{Exchange, LoopSide};
-use crate::queue::{Receiver, Ring};
+use crate::queue::{Admission, Receiver, Ring};
 use std::io::Write;
 use std::path::PathBuf;
 use std::thread;
@@ -87,7 +87,7 @@ fn an_answer_goes_to_the_client_that_asked_with_its_id() {
 #[test]
 fn what_is_not_admitted_is_answered_at_once() {
     with_server("reject", |path, receiver, serving| {
-        receiver.admit(1);
+        receiver.admit(Admission::at_most(1));
         let mut client = Client::connect(path).unwrap();
         for id in 0..3 {
             client.send(id, &[0.0; 2]).unwrap();

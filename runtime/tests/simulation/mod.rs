@@ -95,6 +95,8 @@ pub(crate) struct Outcome {
     pub(crate) served: u64,
     /// Late, rejected, dropped or failed.
     pub(crate) missed: u64,
+    /// Answered, but late.
+    pub(crate) late: u64,
     pub(crate) batches: u64,
     pub(crate) steps: u64,
     pub(crate) latency_p99_ns: u64,
@@ -159,6 +161,7 @@ pub(crate) fn run(
         arrived: counts.arrived(),
         served: telemetry.served.get(),
         missed: telemetry.late.get() + lost,
+        late: telemetry.late.get(),
         batches: telemetry.batches.get(),
         steps: telemetry.steps.get(),
         latency_p99_ns: telemetry.latency.quantile_ns(990_000),

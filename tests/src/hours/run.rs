@@ -11,7 +11,7 @@ use fulcrum_runtime::arrivals::Arrivals;
 use fulcrum_runtime::control::{Control, Duty, Events, Readings};
 use fulcrum_runtime::guard::Guard;
 use fulcrum_runtime::queue::{Request, Ring};
-use fulcrum_runtime::schedule::Overload;
+use fulcrum_runtime::schedule::Policy;
 use fulcrum_runtime::serve::{Clock, Loop, Turn};
 use fulcrum_runtime::telemetry::Telemetry;
 
@@ -130,7 +130,7 @@ fn live(
         problem: PROBLEM,
         bulk: false,
         budget_us: demand.latency_us,
-        overload: Overload::RejectNewest,
+        policy: Policy::default(),
     };
     let mut control = Control::new(guard, plan, board, &readings, say, duty);
     let assignment = duty.assignment(plan, &solution);

@@ -1,0 +1,37 @@
+//! How many requests may wait: nobody is admitted only to be late.
+
+use super::{Action, Schedule, margin_ns};
+use crate::queue::Admission;
+
+impl Schedule {
+    /// Who may wait while an action is carried out that begins now: as many as are answered within their budget, if
+    /// nothing but inference, and training that is owed, follows.
+    #[must_use]
+    pub fn admission(&self, now_ns: u64, action: Action) -> Admission {
+        let Some(serving) = self.assignment.serving else {
+            return Admission::at_most(0);
+        };
+        let mut promise = self.promise;
+        let running_ns = match action {
+            Action::Infer { .. } => self.infer.tail_ns(),
+            Action::Train => {
+                promise.pay(now_ns, self.train.mean_ns());
+                self.train.tail_ns()
+            }
+            Action::Bulk { .. } => self.bulk.tail_ns(),
+            Action::Drop | Action::Reselect | Action::Wait { .. } => 0,
+        };
+        let mut time_ns = serving.budget_ns.saturating_sub(margin_ns(&serving));
+        let mut batch_ns = self.infer.mean_ns();
+        if self.is_promised() {
+            let step_ns = self.train.tail_ns();
+            (time_ns, batch_ns) = promise.beside(now_ns, time_ns, step_ns, batch_ns);
+        }
+        Admission {
+            free_ns: now_ns.saturating_add(running_ns),
+            time_ns,
+            batch: serving.batch,
+            batch_ns,
+        }
+    }
+}
