@@ -6,17 +6,20 @@
 //! ```
 //!
 //! - **loop**: what `fulcrumd run` does: queue, schedule, guard, telemetry, watchdog, the next samples, the engine;
-//! - **calls**: the same sessions, each minibatch with its next samples, without the loop;
-//! - **bare**: sessions of the same files, run by ONNX Runtime's C call; samples are copied in, but in the order of the
-//!   file.
+//! - **calls**: each minibatch with its next samples, without the loop;
+//! - **bare**: ONNX Runtime's C call (`RunWithBinding`), one after the other, each after a plain copy of its samples and
+//!   labels from the same file in memory, whose places there are known before the clock starts;
+//! - **gathered**: the same from copies that were made one behind the other just before.
 //!
-//! Samples change with every minibatch in all three: over the same ones again and again a processor predicts the
-//! branches of the operators, which makes a step quicker by a tenth. Where a session's memory lies changes its pace by a per cent and more, so sessions are loaded several times.
+//! All run the very same sessions over the same tensors, the same minibatches one after the other, each with the next
+//! samples of the same random order: over samples that it saw lately a processor predicts the branches of the operators,
+//! which makes a step quicker, over the very same ones again and again by a tenth.
+//! Sessions are loaded several times, because their pace is another one each time.
 //! Needs an ONNX Runtime library (`fulcrum engine install`) and the digits that `fulcrum demo` leaves in its cache.
 
 mod bare;
 
-use bare::{BATCH, Bare, model};
+use bare::{BATCH, model};
 use fulcrum_plan::PowerMode;
 use fulcrum_plan::problem::Demand;
 use fulcrum_plan::select::{Problem, select};
@@ -24,12 +27,14 @@ use fulcrum_plan::table::{Cell, PlanTable, Provenance, Row, Workload};
 use fulcrum_plan::units::{Khz, MicroSec, MilliRps, MilliWatt};
 use fulcrum_runtime::arrivals::{Arrivals, Process};
 use fulcrum_runtime::control::{Control, Duty, Events, Readings, SetMode};
+use fulcrum_runtime::data::order::Order;
 use fulcrum_runtime::data::{Batches, HeldOut, Records};
-use fulcrum_runtime::engine::{Engine, InferenceSession, SessionOptions, TrainingSession, library};
+use fulcrum_runtime::engine::{
+    Engine, InferenceSession, SessionOptions, Targets, TrainingSession, library,
+};
 use fulcrum_runtime::guard::Guard;
 use fulcrum_runtime::models::Models;
 use fulcrum_runtime::queue::{Request, Ring};
-use fulcrum_runtime::random::Random;
 use fulcrum_runtime::schedule::Policy;
 use fulcrum_runtime::serve::{Clock, GivenUp, Loop, Turn, Work, WorkError};
 use fulcrum_runtime::telemetry::{Counter, Telemetry};
@@ -44,12 +49,14 @@ type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 /// How often the sessions are loaded.
 const PLACEMENTS: usize = 6;
-/// Rounds of all three in turn, per placement.
-const ROUNDS: usize = 100;
+/// Rounds of all in turn, per placement.
+const ROUNDS: usize = 180;
 /// Minibatches before each round that do not count: caches are cold, and pages new.
 const WARM: usize = 10;
 /// Minibatches per round.
-const MINIBATCHES: usize = 50;
+const MINIBATCHES: usize = 20;
+/// Requests of a round, at most.
+const REQUESTS: usize = (WARM + MINIBATCHES) * BATCH as usize;
 /// A batch of requests arrives in as many times of an inference minibatch.
 const WINDOW: u64 = 4;
 
@@ -63,23 +70,54 @@ impl Clock for Monotonic {
 
 #[derive(Clone, Copy)]
 enum Minibatch {
-    Infer,
+    /// So many requests, the next ones.
+    Infer(usize),
     Train,
+}
+
+/// What a round does.
+#[derive(Default)]
+struct Record {
+    minibatches: Vec<Minibatch>,
+    requests: Vec<Request>,
+}
+
+impl Record {
+    /// Other samples for all requests.
+    fn move_on(&mut self, places: u32) {
+        for request in &mut self.requests {
+            request.place = (request.place + 1) % places;
+        }
+    }
+
+    /// Each minibatch with its requests.
+    fn iter(&self) -> impl Iterator<Item = (Minibatch, &[Request])> {
+        let mut requests = &self.requests[..];
+        self.minibatches.iter().map(move |minibatch| {
+            let count = match minibatch {
+                Minibatch::Infer(count) => *count,
+                Minibatch::Train => 0,
+            };
+            let (these, rest) = requests.split_at(count);
+            requests = rest;
+            (*minibatch, these)
+        })
+    }
 }
 
 /// Models that remember what they were asked for, and how long it took.
 struct Recorder<'a, 'b> {
     models: &'a mut Models<'b>,
-    order: &'a mut Vec<Minibatch>,
+    record: &'a mut Record,
     inside_ns: u64,
 }
 
 impl<'b> Recorder<'_, 'b> {
-    fn record<T>(&mut self, minibatch: Minibatch, run: impl FnOnce(&mut Models<'b>) -> T) -> T {
-        self.order.push(minibatch);
+    fn timed<T>(&mut self, minibatch: Minibatch, run: impl FnOnce(&mut Models<'b>) -> T) -> T {
+        self.record.minibatches.push(minibatch);
         let began = Instant::now();
         let result = run(self.models);
-        if self.order.len() > WARM {
+        if self.record.minibatches.len() > WARM {
             self.inside_ns += began.elapsed().as_nanos() as u64;
         }
         result
@@ -88,11 +126,14 @@ impl<'b> Recorder<'_, 'b> {
 
 impl Work for Recorder<'_, '_> {
     fn infer(&mut self, requests: &[Request]) -> std::result::Result<usize, WorkError> {
-        self.record(Minibatch::Infer, |models| models.infer(requests))
+        self.record.requests.extend_from_slice(requests);
+        self.timed(Minibatch::Infer(requests.len()), |models| {
+            models.infer(requests)
+        })
     }
 
     fn train(&mut self) -> std::result::Result<f32, WorkError> {
-        self.record(Minibatch::Train, Models::train)
+        self.timed(Minibatch::Train, Models::train)
     }
 
     fn upkeep(&mut self) -> bool {
@@ -154,17 +195,13 @@ fn load<'a>(engine: &Engine, data: &Path, correct: &'a Counter) -> Result<Models
         InferenceSession::load(engine, &model("infer.onnx"), options, Some(&parameters))?;
     Ok(Models {
         inference: vec![inference],
-        bulk: Vec::new(),
         training: Some(training),
         parameters: Some(parameters),
-        steps: 0,
-        keeping: None,
-        served: None,
-        validation: None,
-        keeping_served: None,
-        batches: Batches::new(Records::open(data)?, 1),
-        held_out: HeldOut::all(Records::open(data)?),
-        correct,
+        ..Models::new(
+            Batches::new(Records::open(data)?, 1),
+            HeldOut::all(Records::open(data)?),
+            correct,
+        )
     })
 }
 
@@ -176,15 +213,11 @@ struct Case {
 }
 
 impl Case {
-    /// Does [`WARM`] and [`MINIBATCHES`] in the loop; how long the latter took, and how much of
-    /// it the models did not take. The order of all is kept.
-    fn run(
-        &self,
-        models: &mut Models<'_>,
-        order: &mut Vec<Minibatch>,
-        seed: u64,
-    ) -> Result<(u64, u64)> {
-        order.clear();
+    /// Does [`WARM`] and [`MINIBATCHES`] in the loop, which records them, and then without it. What the loop needs
+    /// stays where it is all the time: with other things on stack and heap the very same call has another pace.
+    fn run(&self, models: &mut Models<'_>, record: &mut Record, round: usize) -> Result<Times> {
+        record.minibatches.clear();
+        record.requests.clear();
         let solution = select(&self.plan, self.problem, &self.demand)
             .ok_or("this machine is too slow for the requests")?;
         let duty = Duty {
@@ -197,7 +230,7 @@ impl Case {
         let cancel = models.training.as_ref().map(TrainingSession::cancel_handle);
         let (mut ring, mut events) = (Ring::new(), Events::default());
         let ((mut sender, receiver), (say, _listen)) = (ring.split(), events.split());
-        let (counts, places) = (receiver.counts(), models.held_out.count());
+        let (counts, places) = (receiver.counts(), u64::from(models.held_out.count()));
         let readings = Readings::new(solution.row);
         let (telemetry, watchdog, done) = (
             Telemetry::default(),
@@ -208,9 +241,27 @@ impl Case {
         let guard = Guard::new(self.problem, self.demand, solution, clock.now_ns());
         let mut control = Control::new(guard, &self.plan, Fixed, &readings, say, duty);
         let serving = assignment.serving.is_some();
-        let arrivals = serving
-            .then(|| Arrivals::new(Process::Poisson, self.demand.rate, seed, clock.now_ns()));
-        let mut arrivals = arrivals.flatten().into_iter().flatten().peekable();
+        let arrivals = serving.then(|| {
+            Arrivals::new(
+                Process::Poisson,
+                self.demand.rate,
+                round as u64,
+                clock.now_ns(),
+            )
+        });
+        let mut requests = arrivals
+            .flatten()
+            .into_iter()
+            .flatten()
+            .take(REQUESTS)
+            .map(|arrival_ns| Request {
+                id: arrival_ns,
+                arrival_ns,
+                place: (arrival_ns % places) as u32,
+            })
+            .collect::<Vec<_>>()
+            .into_iter()
+            .peekable();
         let rate = self.demand.rate;
         thread::scope(|scope| {
             if let Some(cancel) = cancel.filter(|_| serving) {
@@ -220,93 +271,172 @@ impl Case {
                 });
             }
             let work = Recorder {
-                models,
-                order,
+                models: &mut *models,
+                record: &mut *record,
                 inside_ns: 0,
             };
             let mut looping = Loop::new(&clock, work, receiver, &telemetry, assignment, rate)
                 .with_modes(&mut control)
                 .with_watchdog(&watchdog);
-            let result = (|| {
-                let mut began_ns = 0;
-                while looping.work().order.len() < WARM + MINIBATCHES {
+            let result = (|| -> Result<_> {
+                let (mut began_ns, mut sending_ns) = (0, 0);
+                while looping.work().record.minibatches.len() < WARM + MINIBATCHES {
                     let now_ns = clock.now_ns();
-                    if looping.work().order.len() <= WARM {
-                        began_ns = now_ns;
+                    if looping.work().record.minibatches.len() <= WARM {
+                        (began_ns, sending_ns) = (now_ns, 0);
                     }
-                    while let Some(arrival_ns) = arrivals.next_if(|at_ns| *at_ns <= now_ns) {
-                        let place = u32::try_from(arrival_ns % u64::from(places))?;
-                        let _ = sender.send(Request {
-                            id: arrival_ns,
-                            arrival_ns,
-                            place,
-                        });
+                    // In `fulcrumd` another thread sends; here it counts for nobody.
+                    while let Some(request) = requests.next_if(|next| next.arrival_ns <= now_ns) {
+                        let _ = sender.send(request);
                     }
+                    sending_ns += clock.now_ns() - now_ns;
                     if let Turn::TrainingStopped(error) = looping.turn()? {
                         return Err(error.into());
                     }
                 }
-                let took_ns = clock.now_ns() - began_ns;
+                let took_ns = clock.now_ns() - began_ns - sending_ns;
                 Ok((took_ns, took_ns - looping.work().inside_ns))
             })();
             done.store(true, Ordering::Relaxed);
-            result
+            drop(looping);
+            let (loop_ns, own_ns) = result?;
+            let mut times = Times {
+                loop_ns,
+                own_ns,
+                ..Times::default()
+            };
+            let places = models.held_out.count();
+            let [fed, fed_gathered] = [false, true].map(|gathered| {
+                record.move_on(places);
+                feed(models, record, gathered)
+            });
+            record.move_on(places);
+            // Each is next to the loop as often as the others.
+            for turn in 0..3 {
+                match (round + turn) % 3 {
+                    0 => times.calls_ns = call(models, record)?,
+                    1 => times.bare_ns = run_bare(models, &fed)?,
+                    _ => times.gathered_ns = run_bare(models, &fed_gathered)?,
+                }
+            }
+            Ok(times)
         })
     }
 }
 
+/// How long [`MINIBATCHES`] took.
+#[derive(Default)]
+struct Times {
+    loop_ns: u64,
+    /// Of it, what the models did not take.
+    own_ns: u64,
+    calls_ns: u64,
+    bare_ns: u64,
+    gathered_ns: u64,
+}
+
 /// The same minibatches without the loop.
-fn call(models: &mut Models<'_>, order: &[Minibatch], random: &mut Random) -> Result<u64> {
-    let places = models.held_out.count().into();
-    let mut requests = [Request::default(); BATCH as usize];
+fn call(models: &mut Models<'_>, record: &Record) -> Result<u64> {
     let mut began = Instant::now();
-    for (at, minibatch) in order.iter().enumerate() {
+    for (at, (minibatch, requests)) in record.iter().enumerate() {
         if at == WARM {
             began = Instant::now();
         }
         match minibatch {
-            Minibatch::Infer => {
-                for request in &mut requests {
-                    request.place = u32::try_from(random.below(places))?;
-                }
-                models.infer(&requests).map(drop)?;
-            }
+            Minibatch::Infer(_) => models.infer(requests).map(drop)?,
             Minibatch::Train => models.train().map(drop)?,
         }
     }
     Ok(u64::try_from(began.elapsed().as_nanos())?)
 }
 
-/// The sessions that are called barely.
-struct BareModels {
-    infer: Bare,
-    train: Bare,
-    records: Records,
-    /// Of the next sample.
-    index: u32,
+/// A minibatch, where its samples are in the file, and copies of them where it is fed with those.
+struct Fed {
+    minibatch: Minibatch,
+    indices: Vec<u32>,
+    samples: Vec<f32>,
+    labels: Vec<i64>,
 }
 
-impl BareModels {
-    /// The same minibatches, bare.
-    fn run(&mut self, order: &[Minibatch]) -> Result<u64> {
-        let mut began = Instant::now();
-        for (at, minibatch) in order.iter().enumerate() {
-            if at == WARM {
-                began = Instant::now();
+/// What the models would take for a round, and do not take any more.
+fn feed(models: &mut Models<'_>, record: &Record, gathered: bool) -> Vec<Fed> {
+    let (held_out, records) = (&models.held_out, models.batches.records());
+    let mut order = Order::at(models.batches.count(), models.batches.place());
+    let feed = |(minibatch, requests): (Minibatch, &[Request])| {
+        let mut fed = Fed {
+            minibatch,
+            indices: vec![0; BATCH as usize],
+            samples: Vec::new(),
+            labels: Vec::new(),
+        };
+        match minibatch {
+            Minibatch::Infer(_) => {
+                fed.indices = requests.iter().map(|r| held_out.index(r.place)).collect();
             }
-            let session = match minibatch {
-                Minibatch::Infer => &mut self.infer,
-                Minibatch::Train => &mut self.train,
-            };
-            let samples = session.samples_mut();
-            for sample in samples.chunks_exact_mut(self.records.elements()) {
-                self.records.copy_sample(self.index, sample);
-                self.index = (self.index + 1) % self.records.count();
-            }
-            session.run();
+            Minibatch::Train => order.next_indices(&mut fed.indices),
         }
-        Ok(u64::try_from(began.elapsed().as_nanos())?)
+        if gathered {
+            fed.samples = vec![0.0; fed.indices.len() * records.elements()];
+            copy(records, &fed.indices, &mut fed.samples);
+            fed.labels = fed.indices.iter().map(|i| records.label(*i)).collect();
+        }
+        fed
+    };
+    let fed = record.iter().map(feed).collect();
+    models.batches.resume(order.place());
+    fed
+}
+
+fn copy(records: &Records, indices: &[u32], x: &mut [f32]) {
+    for (row, index) in x.chunks_exact_mut(records.elements()).zip(indices) {
+        records.copy_sample(*index, row);
     }
+}
+
+/// The same minibatches, bare.
+fn run_bare(models: &mut Models<'_>, fed: &[Fed]) -> Result<u64> {
+    let training = models.training.as_mut().ok_or("no training")?;
+    let inference = models.inference.last_mut().ok_or("no inference")?;
+    // A step reads what the one before wrote.
+    let mut side = 0;
+    let mut began = Instant::now();
+    for (at, fed) in fed.iter().enumerate() {
+        if at == WARM {
+            began = Instant::now();
+        }
+        match (fed.minibatch, !fed.samples.is_empty()) {
+            (Minibatch::Infer(_), true) => {
+                inference.x_mut()[..fed.samples.len()].copy_from_slice(&fed.samples);
+            }
+            (Minibatch::Infer(_), false) => {
+                copy(models.held_out.records(), &fed.indices, inference.x_mut());
+            }
+            (Minibatch::Train, true) => {
+                let (x, y) = training.x_and_y_mut();
+                x.copy_from_slice(&fed.samples);
+                if let Targets::Classes(y) = y {
+                    y.copy_from_slice(&fed.labels);
+                }
+            }
+            (Minibatch::Train, false) => {
+                let (x, y) = training.x_and_y_mut();
+                let records = models.batches.records();
+                copy(records, &fed.indices, x);
+                if let Targets::Classes(y) = y {
+                    for (y, index) in y.iter_mut().zip(&fed.indices) {
+                        *y = records.label(*index);
+                    }
+                }
+            }
+        }
+        if let Minibatch::Infer(_) = fed.minibatch {
+            bare::run(inference.calls().nth(side));
+        } else {
+            bare::run(training.calls().nth(side));
+            side = 1 - side;
+        }
+    }
+    Ok(u64::try_from(began.elapsed().as_nanos())?)
 }
 
 /// What one costs more than another, in per cent: of the rounds in all, and of each placement.
@@ -337,7 +467,7 @@ impl Overhead {
             .map(|rounds| quantile(&mut rounds.clone(), 0.5))
             .collect();
         println!(
-            "  {:15}  {:+.2} % (quartiles {:+.2} to {:+.2} %; medians of {PLACEMENTS} placements {:+.2} to {:+.2} %)",
+            "  {:18}  {:+.2} % (quartiles {:+.2} to {:+.2} %; medians of {PLACEMENTS} placements {:+.2} to {:+.2} %)",
             self.name,
             quantile(&mut all, 0.5),
             quantile(&mut all, 0.25),
@@ -353,24 +483,37 @@ fn quantile(values: &mut [f64], q: f64) -> f64 {
     values[(q * (values.len() - 1) as f64) as usize]
 }
 
+/// How long a minibatch takes.
+fn pace(models: &mut Models<'_>, minibatch: Minibatch) -> Result<u64> {
+    const RUNS: usize = 100;
+    let record = Record {
+        minibatches: vec![minibatch; WARM + RUNS],
+        requests: (0..BATCH * (WARM + RUNS) as u32)
+            .map(|place| Request {
+                place,
+                ..Request::default()
+            })
+            .collect(),
+    };
+    Ok(call(models, &record)? / RUNS as u64)
+}
+
 fn compare(engine: &Engine, data: &Path, problem: Problem) -> Result<()> {
     let correct = Counter::default();
-    let mut random = Random::new(1);
-    let mut order = Vec::with_capacity(2 * MINIBATCHES);
-    let mut overheads = ["loop over bare", "loop over calls", "calls over bare"].map(Overhead::new);
+    let mut record = Record::default();
+    let mut overheads = [
+        "loop over bare",
+        "loop over gathered",
+        "loop over calls",
+        "calls over bare",
+    ]
+    .map(Overhead::new);
     let (mut own, mut owns_ns) = (Overhead::new("loop's own time"), Vec::new());
     let mut steps = 0;
     for placement in 0..PLACEMENTS {
         let mut models = load(engine, data, &correct)?;
-        let parameters = models.parameters.as_ref().ok_or("no parameters")?;
-        let mut bare = BareModels {
-            infer: Bare::load(engine, "infer.onnx", parameters)?,
-            train: Bare::load(engine, "train.onnx", parameters)?,
-            records: Records::open(data)?,
-            index: 0,
-        };
-        let infer_ns = bare.run(&[Minibatch::Infer; WARM + 100])? / 100;
-        let train_ns = bare.run(&[Minibatch::Train; WARM + 100])? / 100;
+        let infer_ns = pace(&mut models, Minibatch::Infer(BATCH as usize))?;
+        let train_ns = pace(&mut models, Minibatch::Train)?;
         let window_ns = WINDOW * infer_ns;
         let case = Case {
             problem,
@@ -394,25 +537,22 @@ fn compare(engine: &Engine, data: &Path, problem: Problem) -> Result<()> {
             overhead.placements.push(Vec::new());
         }
         for round in 0..ROUNDS {
-            let (loop_ns, own_ns) = case.run(&mut models, &mut order, round as u64)?;
-            steps += order[WARM..]
+            let times = case.run(&mut models, &mut record, round)?;
+            steps += record.minibatches[WARM..]
                 .iter()
                 .filter(|minibatch| matches!(minibatch, Minibatch::Train))
                 .count();
-            // Each is next to the loop as often as the other.
-            let (calls_ns, bare_ns) = if round % 2 == 0 {
-                let calls_ns = call(&mut models, &order, &mut random)?;
-                (calls_ns, bare.run(&order)?)
-            } else {
-                let bare_ns = bare.run(&order)?;
-                (call(&mut models, &order, &mut random)?, bare_ns)
-            };
-            own.add(loop_ns, loop_ns - own_ns);
-            owns_ns.push(own_ns as f64 / MINIBATCHES as f64);
-            let [over_bare, over_calls, calls_over_bare] = &mut overheads;
-            over_bare.add(loop_ns, bare_ns);
-            over_calls.add(loop_ns, calls_ns);
-            calls_over_bare.add(calls_ns, bare_ns);
+            own.add(times.loop_ns, times.loop_ns - times.own_ns);
+            owns_ns.push(times.own_ns as f64 / MINIBATCHES as f64);
+            let pairs = [
+                (times.loop_ns, times.bare_ns),
+                (times.loop_ns, times.gathered_ns),
+                (times.loop_ns, times.calls_ns),
+                (times.calls_ns, times.bare_ns),
+            ];
+            for (overhead, (one_ns, other_ns)) in overheads.iter_mut().zip(pairs) {
+                overhead.add(one_ns, other_ns);
+            }
         }
     }
     println!(

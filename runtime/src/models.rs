@@ -39,7 +39,26 @@ pub struct Models<'a> {
     pub correct: &'a Counter,
 }
 
-impl Models<'_> {
+impl<'a> Models<'a> {
+    /// Samples without a session that takes them, and nothing that is checked or kept.
+    #[must_use]
+    pub fn new(batches: Batches, held_out: HeldOut, correct: &'a Counter) -> Self {
+        Self {
+            inference: Vec::new(),
+            bulk: Vec::new(),
+            training: None,
+            parameters: None,
+            served: None,
+            validation: None,
+            keeping_served: None,
+            steps: 0,
+            keeping: None,
+            batches,
+            held_out,
+            correct,
+        }
+    }
+
     /// Memory for the tensors of requests from other processes.
     #[must_use]
     pub fn exchange(&self) -> Exchange {
@@ -108,6 +127,7 @@ fn answer(
 ) -> Result<u64, RunError> {
     let records = held_out.records();
     let indices = places.map(|place| held_out.index(place));
+    records.touch(indices.clone());
     let rows = inference.x_mut().chunks_exact_mut(records.elements());
     for (row, index) in rows.zip(indices.clone()) {
         records.copy_sample(index, row);

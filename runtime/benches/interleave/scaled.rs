@@ -37,19 +37,16 @@ impl<'a> Scaled<'a> {
             session(Some(options.batch.into())),
             Some(&parameters),
         )?;
+        let records = || Records::open(&options.data);
         let models = Models {
             inference: vec![inference],
-            bulk: Vec::new(),
             training: Some(training),
             parameters: Some(parameters),
-            steps: 0,
-            keeping: None,
-            served: None,
-            validation: None,
-            keeping_served: None,
-            batches: Batches::new(Records::open(&options.data)?, 1),
-            held_out: HeldOut::all(Records::open(&options.data)?),
-            correct,
+            ..Models::new(
+                Batches::new(records()?, 1),
+                HeldOut::all(records()?),
+                correct,
+            )
         };
         Ok(Self {
             models,

@@ -15,8 +15,8 @@ use crate::engine::Targets;
 pub use error::{DataError, DataProblem};
 pub use format::LabelKind;
 pub use held_out::HeldOut;
-use order::Order;
 pub use order::Place;
+use order::{GROUP, Order};
 pub use records::Records;
 
 /// Endless shuffled batches from a file of samples: every sample once per epoch.
@@ -47,9 +47,9 @@ impl Batches {
         }
     }
 
-    /// Goes on from a place that [`Batches::place`] gave.
+    /// Goes on from a place that [`Batches::place`] gave. Does not allocate.
     pub fn resume(&mut self, place: Place) {
-        self.order = Order::at(self.order.count(), place);
+        self.order.resume(place);
     }
 
     /// Where the order stands.
@@ -87,29 +87,39 @@ impl Batches {
     /// `x` is row-major, batch first; [`Records::expect_elements`] checks at start that its samples have the
     /// size of these. Classes go to classes as they are, one or several, to values as numbers;
     /// [`Records::expect_labels`] checks that, too.
-    pub fn fill(&mut self, x: &mut [f32], mut y: Targets<'_>) {
-        let batch = (x.len() / self.records.elements()).max(1);
-        let samples = x.chunks_exact_mut(self.records.elements());
-        for (position, sample) in samples.enumerate() {
-            let record = self.order.next_index();
-            self.records.copy_sample(record, sample);
-            match &mut y {
-                Targets::Classes(classes) => {
-                    copy(part(classes, position, batch), self.records.classes(record));
-                }
-                Targets::Values(values) => {
-                    copy(part(values, position, batch), self.records.values(record));
-                }
+    pub fn fill(&mut self, x: &mut [f32], y: Targets<'_>) {
+        match y {
+            Targets::Classes(y) => self.fill_both(x, y, |records, index, label| {
+                copy(label, records.classes(index));
+            }),
+            Targets::Values(y) => self.fill_both(x, y, |records, index, label| {
+                copy(label, records.values(index));
+            }),
+        }
+    }
+
+    fn fill_both<T>(
+        &mut self,
+        x: &mut [f32],
+        y: &mut [T],
+        copy_label: impl Fn(&Records, u32, &mut [T]),
+    ) {
+        let elements = self.records.elements();
+        let per_label = (y.len() / (x.len() / elements).max(1)).max(1);
+        let groups = x.chunks_mut(GROUP * elements);
+        for (x, y) in groups.zip(y.chunks_mut(GROUP * per_label)) {
+            let mut indices = [0; GROUP];
+            let indices = &mut indices[..x.len() / elements];
+            self.order.next_indices(indices);
+            self.records.touch(indices.iter().copied());
+            let samples = x.chunks_exact_mut(elements);
+            let labelled = samples.zip(y.chunks_exact_mut(per_label));
+            for ((sample, label), &index) in labelled.zip(&*indices) {
+                self.records.copy_sample(index, sample);
+                copy_label(&self.records, index, label);
             }
         }
     }
-}
-
-/// What belongs to a sample of a batch.
-fn part<T>(all: &mut [T], position: usize, batch: usize) -> &mut [T] {
-    let count = all.len() / batch;
-    let mut parts = all.chunks_exact_mut(count.max(1));
-    parts.nth(position).unwrap_or_default()
 }
 
 fn copy<T>(to: &mut [T], from: impl Iterator<Item = T>) {

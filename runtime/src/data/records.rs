@@ -12,6 +12,10 @@ const MAGIC: [u8; 4] = *b"FREC";
 const FIXED_BYTES: usize = 20;
 const CLASS_BYTES: usize = 8;
 const CRC_BYTES: usize = 4;
+/// Of a cache line.
+const LINE_BYTES: usize = 64;
+/// Of a record, what is asked for ahead; a processor that copies a longer one does the same by itself.
+const TOUCHED_BYTES: usize = 512;
 
 /// Samples and their labels, read only.
 ///
@@ -283,6 +287,23 @@ impl Records {
         for (to, from) in sample.iter_mut().zip(floats(elements)) {
             *to = from;
         }
+    }
+
+    /// Reads a byte of each cache line of samples that are copied next, so that a processor waits for all of them at
+    /// once, not for one after the other. Does not allocate.
+    ///
+    /// # Panics
+    /// When there is no such sample.
+    pub fn touch(&self, indices: impl Iterator<Item = u32> + Clone) {
+        let stride = self.layout.stride();
+        let records = &self.bytes[self.layout.header_bytes..];
+        let mut bytes = 0;
+        for line in (0..stride.min(TOUCHED_BYTES)).step_by(LINE_BYTES) {
+            for index in indices.clone() {
+                bytes ^= records[index as usize * stride + line];
+            }
+        }
+        std::hint::black_box(bytes);
     }
 
     fn record(&self, index: u32) -> &[u8] {

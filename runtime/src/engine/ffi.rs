@@ -211,6 +211,19 @@ pub(super) struct Binding {
     writes_parameters: bool,
 }
 
+/// A run as ONNX Runtime's `RunWithBinding` takes it, for who calls that without the engine.
+///
+/// The call reads and writes the tensors of the session and of its parameters: nobody else may use them meanwhile.
+#[derive(Clone, Copy)]
+pub struct Call<'a> {
+    /// The session.
+    pub session: &'a SharedSessionInner,
+    /// The run's options.
+    pub options: &'a RunOptions,
+    /// Its inputs and outputs.
+    pub binding: &'a IoBinding,
+}
+
 /// How a session comes by its tensors.
 enum Tensors {
     /// It reads and writes them where they lie.
@@ -250,6 +263,18 @@ impl Binding {
             parameters: parameters.map(|set| Arc::clone(&set.block)),
             writes_parameters,
         })
+    }
+
+    /// What [`Binding::run`] calls; `None` where tensors are copied.
+    pub(super) fn call<'a>(&'a self, options: &'a RunOptions) -> Option<Call<'a>> {
+        match &self.tensors {
+            Tensors::Bound(binding) => Some(Call {
+                session: &self.session,
+                options,
+                binding,
+            }),
+            Tensors::Copied(_) => None,
+        }
     }
 
     /// Runs the session once. Does not allocate in Rust, whether it succeeds or fails.

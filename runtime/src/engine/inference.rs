@@ -1,6 +1,6 @@
 //! Inference minibatches.
 
-use super::ffi::{self, Binding, Bound, In, Message, TensorSet};
+use super::ffi::{self, Binding, Bound, Call, In, Message, TensorSet};
 use super::parameters::{Parameters, Side};
 use super::session::{self, SessionOptions, X};
 use super::signature::{Element, ModelError, ModelProblem, TensorSpec, find, spec_of};
@@ -200,6 +200,13 @@ impl InferenceSession {
     #[must_use]
     pub fn last_error(&self) -> &str {
         &self.last_error
+    }
+
+    /// What a run hands to ONNX Runtime: with the parameters' first side, and with the other; one for a model that
+    /// holds its own weights. None on a device that tensors are copied to.
+    pub fn calls(&self) -> impl Iterator<Item = Call<'_>> {
+        let bindings = self.bindings.iter();
+        bindings.filter_map(|binding| binding.call(&self.options))
     }
 
     fn run_binding(

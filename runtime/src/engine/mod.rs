@@ -38,6 +38,7 @@ mod session;
 mod signature;
 mod training;
 
+pub use ffi::Call;
 pub use inference::InferenceSession;
 pub use library::Library;
 pub use parameters::Parameters;
@@ -126,12 +127,6 @@ impl Engine {
             copies: true,
             ..self
         }
-    }
-
-    /// ONNX Runtime's environment, for sessions of another kind beside the engine's: there is one per process.
-    #[must_use]
-    pub fn environment(&self) -> &ort::environment::Environment {
-        &self.environment
     }
 }
 

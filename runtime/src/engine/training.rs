@@ -1,6 +1,6 @@
 //! Training steps.
 
-use super::ffi::{self, Binding, Bound, In, Message, TensorSet};
+use super::ffi::{self, Binding, Bound, Call, In, Message, TensorSet};
 use super::parameters::{Parameters, Side};
 use super::session::{self, SessionOptions, X};
 use super::signature::{Element, ModelError, ModelProblem, TensorSpec, find, spec_of};
@@ -215,6 +215,13 @@ impl TrainingSession {
     #[must_use]
     pub fn cancel_handle(&self) -> CancelHandle {
         CancelHandle(Arc::clone(&self.control))
+    }
+
+    /// What a step hands to ONNX Runtime: first reading the parameters' first side and writing the other, then the
+    /// other way round. None on a device that tensors are copied to.
+    pub fn calls(&self) -> impl Iterator<Item = Call<'_>> {
+        let bindings = self.bindings.iter();
+        bindings.filter_map(|binding| binding.call(&self.control.run))
     }
 
     /// Runs the step that reads `side` and writes the other.
