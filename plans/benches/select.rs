@@ -3,7 +3,7 @@
 //! Each problem is asked over many demands, from those that anything meets to those that nothing meets, in two
 //! plans: *ordered*, where every mode is faster and hungrier than the one before, and *uneven*, where clocks help
 //! one minibatch more than another. Of each demand the median time counts: printed are the mean over the
-//! demands and the slowest of them.
+//! demands and the slowest of them, and how far the slowest of a plan is from the limit for plans of its size.
 
 #[path = "../tests/sample/mod.rs"]
 mod sample;
@@ -86,13 +86,14 @@ fn median_ns(plan: &PlanTable, problem: Problem, demand: &Demand) -> u128 {
 
 fn main() {
     let demands = demands();
-    for (rows, batches) in [
-        (50, &[1u16, 4, 16, 32, 64][..]),
-        (256, &[1, 2, 4, 8, 16, 32, 48, 64]),
+    for (rows, batches, limit_ns) in [
+        (50, &[1u16, 4, 16, 32, 64][..], 1_000),
+        (256, &[1, 2, 4, 8, 16, 32, 48, 64], 5_000),
     ] {
         for (shape, uneven_percent) in [("ordered", 0), ("uneven", 60)] {
             let plan = full_plan(rows, batches, uneven_percent);
             println!("{rows} modes x {} batches, {shape}", batches.len());
+            let mut slowest_of_all_ns = 0;
             for problem in [
                 Problem::Training,
                 Problem::Inference(0),
@@ -106,6 +107,7 @@ fn main() {
                 let mean_ns = times_ns.iter().sum::<u128>() / times_ns.len() as u128;
                 let slowest = times_ns.iter().zip(&demands).max_by_key(|(time, _)| *time);
                 let (slowest_ns, demand) = slowest.unwrap();
+                slowest_of_all_ns = slowest_of_all_ns.max(*slowest_ns);
                 let name = format!("{problem:?}");
                 println!(
                     "  {name:<20}  mean {mean_ns:>5} ns  slowest {slowest_ns:>5} ns, at {} W, {} ms, {}/s",
@@ -114,6 +116,8 @@ fn main() {
                     demand.rate.0 / 1_000,
                 );
             }
+            let percent = slowest_of_all_ns * 100 / limit_ns;
+            println!("  limit {limit_ns} ns: the slowest demand takes {percent} % of it");
         }
     }
 }

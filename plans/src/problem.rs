@@ -154,12 +154,13 @@ impl Throughput {
     /// Compares two throughputs at the same rate.
     #[must_use]
     pub fn compare(&self, other: &Self) -> Ordering {
-        let ours = u128::from(self.steps)
-            .saturating_mul(u128::from(self.step_batch))
-            .saturating_mul(u128::from(other.batch));
-        let theirs = u128::from(other.steps)
-            .saturating_mul(u128::from(other.step_batch))
-            .saturating_mul(u128::from(self.batch));
+        // 64 bits by 32 bits: nothing saturates.
+        let times = |steps: u64, step_batch: u16, batch: u16| {
+            let per_step = u32::from(step_batch).saturating_mul(u32::from(batch));
+            u128::from(steps).saturating_mul(u128::from(per_step))
+        };
+        let ours = times(self.steps, self.step_batch, other.batch);
+        let theirs = times(other.steps, other.step_batch, self.batch);
         ours.cmp(&theirs)
     }
 

@@ -1,0 +1,62 @@
+//! One row's combination of an inference batch and of what runs in its gaps.
+
+use super::slots::{InferSlot, StepSlot};
+use crate::problem::{self, Demand, Throughput};
+use crate::table::Cell;
+use crate::units::{MicroSec, MilliWatt};
+use core::cmp::Ordering;
+
+/// A combination that meets the demand, compared exactly.
+#[derive(Clone, Copy)]
+pub(super) struct Combination {
+    pub(super) throughput: Throughput,
+    pub(super) latency_scaled: u64,
+    pub(super) power_mw: MilliWatt,
+    pub(super) row: usize,
+    pub(super) batch: u16,
+    pub(super) step_batch: u16,
+    pub(super) time_us: MicroSec,
+    pub(super) step_time_us: MicroSec,
+}
+
+impl Combination {
+    /// A row's combination of two slots; `None` if it does not meet the demand.
+    pub(super) fn new(
+        row: usize,
+        (infer, infer_cell): (&InferSlot, &Cell),
+        (step, step_cell): (&StepSlot, &Cell),
+        demand: &Demand,
+    ) -> Option<Self> {
+        let (time_us, step_time_us) = (infer_cell.time_us, step_cell.time_us);
+        let power_mw = problem::interleaved_power(infer_cell.power_mw, step_cell.power_mw);
+        if u64::from(time_us.0) > infer.time_max || power_mw > demand.power_mw {
+            return None;
+        }
+        Some(Self {
+            throughput: Throughput {
+                steps: problem::steps_per_window(infer.batch, demand.rate, time_us, step_time_us)?,
+                step_batch: step.counts,
+                batch: infer.batch,
+            },
+            latency_scaled: problem::latency_scaled(infer.batch, demand.rate, time_us),
+            power_mw,
+            row,
+            batch: infer.batch,
+            step_batch: step.batch,
+            time_us,
+            step_time_us,
+        })
+    }
+
+    pub(super) fn better_than(&self, other: &Self) -> bool {
+        // The last tie-break: where in the plan it stands.
+        let place = |it: &Self| (it.row, it.batch, it.step_batch);
+        self.throughput
+            .compare(&other.throughput)
+            .reverse()
+            .then_with(|| self.latency_scaled.cmp(&other.latency_scaled))
+            .then_with(|| self.power_mw.cmp(&other.power_mw))
+            .then_with(|| place(self).cmp(&place(other)))
+            == Ordering::Less
+    }
+}
