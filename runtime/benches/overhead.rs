@@ -397,6 +397,10 @@ fn copy(records: &Records, indices: &[u32], x: &mut [f32]) {
 fn run_bare(models: &mut Models<'_>, fed: &[Fed]) -> Result<u64> {
     let training = models.training.as_mut().ok_or("no training")?;
     let inference = models.inference.last_mut().ok_or("no inference")?;
+    for call in training.calls() {
+        // Where the watchdog cancelled the loop's last step.
+        call.options.unterminate()?;
+    }
     // A step reads what the one before wrote.
     let mut side = 0;
     let mut began = Instant::now();
