@@ -6,32 +6,22 @@ use fulcrum_tests::tree::TemporaryFolder;
 use serde_json::Value;
 use std::path::Path;
 
-/// A plan of a simulated board: training and inference, quickly.
-fn synthetic_plan(out: &Path) -> Answer {
-    let arguments = [
-        "--board",
-        "orin-agx",
-        "--profiles",
-        "synthetic:orin-agx",
-        "--seed",
-        "3",
-    ];
-    let workloads = [
-        "--train",
-        "lstm",
-        "--infer",
-        "mobilenetv3",
-        "--strategy",
-        "als:60",
-    ];
+/// `fulcrum plan ARGUMENTS --out FILE`.
+fn plan(arguments: &str, out: &Path) -> Answer {
     Answer::of(
         fulcrum()
             .arg("plan")
-            .args(arguments)
-            .args(workloads)
+            .args(arguments.split_whitespace())
             .arg("--out")
             .arg(out),
     )
+}
+
+/// A plan of a simulated board: training and inference, quickly.
+fn synthetic_plan(out: &Path) -> Answer {
+    let source = "--board orin-agx --profiles synthetic:orin-agx --seed 3";
+    let workloads = "--train lstm --infer mobilenetv3 --strategy als:60";
+    plan(&format!("{source} {workloads}"), out)
 }
 
 fn select(plan: &Path, options: &str) -> Answer {
@@ -280,13 +270,7 @@ fn plan_names_what_it_does_not_have() {
             "1..",
         ),
     ] {
-        let mut command = fulcrum();
-        command
-            .arg("plan")
-            .args(arguments.split(' '))
-            .arg("--out")
-            .arg(&out);
-        let answer = Answer::of(&mut command);
+        let answer = plan(arguments, &out);
         assert_eq!(answer.code, Some(2), "{arguments}: {}", answer.text());
         assert!(
             answer.stderr.contains(expected),
@@ -310,14 +294,7 @@ fn a_plan_for_a_board_of_a_file() {
     let file = file.display();
     let arguments =
         format!("--board {file} --profiles synthetic:{file} --train lstm --strategy rnd:5");
-    let mut command = fulcrum();
-    command
-        .arg("plan")
-        .args(arguments.split(' '))
-        .arg("--out")
-        .arg(&out);
-    let answer = Answer::of(&mut command);
-    assert_eq!(answer.code, Some(0), "{}", answer.text());
+    let _ = plan(&arguments, &out).expect(0);
     let mut command = fulcrum();
     command
         .args(["check", "--board", &file.to_string()])
