@@ -5,8 +5,8 @@
 //! board always agree: better objective, then lower peak latency, then less power, then the earlier
 //! row and the smaller batch. Integers only; see [`crate::problem`] for the formulas and their rounding.
 //!
-//! Only rows whose smallest power is within the budget are looked at, a prefix, because rows are sorted by it. At most
-//! a few microseconds for 256 rows of 8 batch sizes (`benches/select.rs`). Does not allocate, does not panic.
+//! Only rows whose smallest power is within the budget are looked at, a prefix, because rows are sorted by it. At worst
+//! 5 to 10 µs for 256 rows of 8 batch sizes (`benches/select.rs`, `docs/loop.md`). Does not allocate, does not panic.
 
 mod aim;
 mod combination;

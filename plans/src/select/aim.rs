@@ -1,6 +1,6 @@
 //! What a row needs to be as good as the best combination so far.
 //!
-//! Both are multiplied out into times, so that a row is decided by a comparison or two and without a division.
+//! Told in times and in steps per window, so that a row is decided without a division.
 
 use super::combination::Combination;
 use super::slots::{InferSlot, StepSlot};
