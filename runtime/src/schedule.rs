@@ -320,14 +320,21 @@ impl Schedule {
     }
 
     /// When a training step that begins now has to have ended: a batch after it, at its mean, has to be in time for
-    /// the oldest request, also if the cancellation takes its time. `None` without inference.
+    /// the oldest request, also if the cancellation takes its time. A step that fits may take as long as its tail.
+    /// `None` without inference.
     #[must_use]
-    pub fn due(&self, inputs: &Inputs) -> Option<Due> {
+    pub fn due(&self, now_ns: u64, inputs: &Inputs) -> Option<Due> {
         let patience_ns = self.cancel_after_ns()?;
+        let times_ns = (self.train.mean_ns(), self.train.tail_ns());
+        let allowed = self.owes_step(now_ns, inputs) || self.fits(now_ns, times_ns, inputs);
+        let least_ns = if allowed { times_ns.1 } else { 0 };
         let oldest_ns = inputs.oldest_ns.filter(|_| inputs.pending > 0);
         Some(match oldest_ns {
-            Some(oldest_ns) => Due::At(oldest_ns.saturating_add(patience_ns)),
-            None => Due::AfterArrival(patience_ns),
+            Some(oldest_ns) => {
+                let by_ns = oldest_ns.saturating_add(patience_ns);
+                Due::At(by_ns.max(now_ns.saturating_add(least_ns)))
+            }
+            None => Due::AfterArrival(patience_ns.max(least_ns)),
         })
     }
 
@@ -474,7 +481,9 @@ impl Schedule {
         let time = self
             .cancel_after_ns()
             .is_some_and(|patience_ns| patience_ns > 0);
-        self.trial.possible && self.assignment.train_ns.is_some() && time
+        // A share that is kept needs no tries, and each one that fails costs a step.
+        let kept = self.is_promised() && self.can_keep_promise();
+        self.trial.possible && self.assignment.train_ns.is_some() && time && !kept
     }
 
     /// Whether the oldest request cannot be answered in time any more, and that matters.
@@ -511,8 +520,14 @@ impl Schedule {
         let Some(serving) = self.assignment.serving else {
             return true;
         };
-        let infer_ns = self.infer.mean_ns();
-        let reserve_ns = self.reserve_ns(&serving, mean_ns, tail_ns);
+        let (infer_ns, infer_tail_ns) = (self.infer.mean_ns(), self.infer.tail_ns());
+        let excess_ns = tail_ns
+            .saturating_sub(mean_ns)
+            .max(infer_tail_ns.saturating_sub(infer_ns));
+        let reserve_ns = mean_ns
+            .saturating_add(infer_ns)
+            .saturating_add(excess_ns)
+            .saturating_add(margin_ns(&serving));
         let waited_ns = waited_ns(now_ns, inputs);
         let delays_nobody =
             waited_ns.saturating_add(tail_ns) <= self.patience_ns(&serving, inputs.rate);
@@ -527,19 +542,6 @@ impl Schedule {
         let batches = ahead.div_ceil(u64::from(serving.batch.max(1)));
         let work_ns = tail_ns.saturating_add(batches.saturating_mul(infer_ns));
         work_ns <= serving.budget_ns
-    }
-
-    /// Time from the begin of work of this mean and tail to the answers of a batch after it, if either the work or
-    /// the batch takes as long as its tail.
-    fn reserve_ns(&self, serving: &Serving, mean_ns: u64, tail_ns: u64) -> u64 {
-        let (infer_ns, infer_tail_ns) = (self.infer.mean_ns(), self.infer.tail_ns());
-        let excess_ns = tail_ns
-            .saturating_sub(mean_ns)
-            .max(infer_tail_ns.saturating_sub(infer_ns));
-        mean_ns
-            .saturating_add(infer_ns)
-            .saturating_add(excess_ns)
-            .saturating_add(margin_ns(serving))
     }
 
     /// Requests to reckon with before, and with, the one that arrives at the worst moment after work of this duration

@@ -300,7 +300,8 @@ impl<'a, C: Clock, W: Work> Loop<'a, C, W> {
         match action {
             Action::Infer { count } => self.infer(now_ns, count),
             Action::Train => {
-                if let Some((watchdog, due)) = self.watchdog.zip(self.schedule.due(&inputs)) {
+                if let Some((watchdog, due)) = self.watchdog.zip(self.schedule.due(now_ns, &inputs))
+                {
                     watchdog.begin(due, arrived, self.schedule.train().mean_ns());
                 }
                 let turn = self.train(now_ns);

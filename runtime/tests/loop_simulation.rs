@@ -189,6 +189,29 @@ fn a_promised_share_is_kept_under_overload_and_who_is_admitted_is_in_time() {
 }
 
 #[test]
+fn a_promised_share_is_kept_where_times_spread() {
+    let spread = Disturbance {
+        noise: 0.15,
+        spike_every: 100,
+        ..USUAL
+    };
+    let seed = 10;
+    let traffic = traffic(Process::Poisson, 1_000.0, seed);
+    let outcome = run(
+        promised(500, 300, 15),
+        traffic,
+        spread,
+        (seed, 600 * SECOND_NS),
+    );
+    let share = outcome.steps as f64 * 15.0 / 600e3;
+    assert!(share > 0.47, "{share}, seed {seed}: {outcome:?}");
+    assert!(
+        outcome.late * 50 < outcome.served,
+        "seed {seed}: {outcome:?}"
+    );
+}
+
+#[test]
 fn a_promise_that_the_gaps_keep_anyway_changes_nothing() {
     let hours = [0, 200].map(|share_per_mille| {
         let traffic = traffic(Process::Poisson, RATE, 9);

@@ -2,18 +2,18 @@
 //!
 //! ```text
 //! cargo bench -p fulcrum-runtime --bench interleave -- [--provider cpu|cuda] [--cores 1|2] [--loads 20,50,90]
-//!     [--steps 1,10,100] [--pieces 10] [--budget-ms MS] [--variants managed,threads,…] [--seconds 5] [--repetitions 3]
-//!     [--models DIR] [--data FILE.rec] [--batch 16] [--infer-runs 40]
+//!     [--steps 1,10,100] [--pieces 10] [--budget-ms MS] [--variants managed,threads,…] [--seconds 5] [--slices 5]
+//!     [--repetitions 3] [--models DIR] [--data FILE.rec] [--batch 16] [--infer-runs 40]
 //! ```
 //!
-//! Variants, in turn and repeated:
+//! Variants, in turn and repeated; within a repetition in slices that take turns, because the machine's pace changes:
 //! - **managed**: the loop of `fulcrumd` with its watchdog, one minibatch at a time;
 //! - **pieces**: the same with each step in `--pieces` parts, as accumulation of gradients cuts it; counted in whole
 //!   steps;
 //! - **threads**: native sharing, the same loop without training beside a thread that trains back to back;
 //! - **processes**: the same with the training in a process of its own;
-//! - **equal**: managed again, at the rate that `threads` answered in time: what training gets out of requests
-//!   that are missed, managed gets here too;
+//! - **share**: managed with `--train-share`, in every slice the share of the time that makes its steps so far as many as
+//!   those of the better kind of native sharing: as much training at the same arrivals. In parts, if steps can be cut;
 //! - **inference**, **training**: each alone.
 //!
 //! Minibatches are runs of the same model one after the other, as of a deeper one, so that training steps
@@ -37,19 +37,29 @@ use fulcrum_runtime::engine::TrainingSession;
 use fulcrum_runtime::feeder::feed;
 use fulcrum_runtime::queue::{Request, Ring};
 use fulcrum_runtime::schedule::{Assignment, Policy, Serving};
-use fulcrum_runtime::serve::{Clock, Loop, Turn, Work};
-use fulcrum_runtime::telemetry::{Counter, Telemetry};
+use fulcrum_runtime::serve::{Clock, Loop, Turn};
+use fulcrum_runtime::telemetry::Counter;
 use fulcrum_runtime::watchdog::Watchdog;
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
 use options::Options;
-use scaled::{Scaled, median_ns};
+use scaled::{Scaled, mean_ns};
 use std::error::Error;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
-use table::{Measured, Ratios, print, print_head};
+use table::{Ratios, Tally, print, print_head};
 use trainer::Trainer;
+
+const VARIANTS: [&str; 7] = [
+    "managed",
+    "pieces",
+    "threads",
+    "processes",
+    "share",
+    "inference",
+    "training",
+];
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
@@ -82,9 +92,8 @@ fn compare(options: &Options) -> Result<()> {
                 .transpose()?,
         };
         let requests = vec![Request::default(); options.batch.into()];
-        let infer_ns = median_ns(|| models.infer(&requests).map(drop))?;
-        let train_ns = median_ns(|| models.train().map(drop))?;
         for &load_percent in &options.loads {
+            let (infer_ns, train_ns) = mean_ns(&mut models, &requests)?;
             let full_ns = u64::from(options.batch) * 1_000_000_000_000;
             let rate = MilliRps(u32::try_from(full_ns / infer_ns * load_percent / 100)?);
             // Room for two steps and a second batch beyond the plan's own peak latency.
@@ -153,30 +162,29 @@ impl Case<'_> {
             ("managed", "processes"),
             ("pieces", "threads"),
             ("pieces", "processes"),
-            ("equal", "threads"),
+            ("share", "threads"),
+            ("share", "processes"),
         ]
         .map(|(one, other)| Ratios::new(one, other));
         for repetition in 1..=self.options.repetitions {
-            let mut done: Vec<(&str, Measured)> = Vec::new();
-            for variant in [
-                "managed",
-                "pieces",
-                "threads",
-                "processes",
-                "equal",
-                "inference",
-                "training",
-            ] {
-                if !self.options.has(variant) {
-                    continue;
-                }
-                if let Some(measured) = self.run(variant, repetition, models, native, &done)? {
-                    print(variant, repetition, &measured);
-                    done.push((variant, measured));
+            let mut tallies: Vec<(&str, Tally)> = VARIANTS
+                .into_iter()
+                .filter(|variant| self.has(variant))
+                .map(|variant| (variant, Tally::default()))
+                .collect();
+            for slice in 0..self.options.slices {
+                let seed = repetition << 32 | u64::from(slice);
+                for index in 0..tallies.len() {
+                    let share = self.native_share(&tallies);
+                    let (variant, tally) = &mut tallies[index];
+                    self.run(variant, seed, models, native, share, tally)?;
                 }
             }
+            for (variant, tally) in &tallies {
+                print(variant, repetition, tally);
+            }
             for ratio in &mut ratios {
-                ratio.add(&done);
+                ratio.add(&tallies);
             }
         }
         for ratio in &mut ratios {
@@ -185,82 +193,117 @@ impl Case<'_> {
         Ok(())
     }
 
-    /// Runs one variant; `None` if there is no such thing here.
+    /// The share of a slice that `share` needs to have done as many steps as the better kind of native sharing.
+    fn native_share(&self, tallies: &[(&str, Tally)]) -> f64 {
+        let of = |wanted| tallies.iter().find(|(name, _)| *name == wanted);
+        let steps = |wanted| of(wanted).map_or(0.0, |(_, tally)| tally.steps);
+        let missing = steps("threads").max(steps("processes")) - steps("share");
+        let step_s = of("managed").and_then(|(_, tally)| tally.step_s());
+        let step_s = step_s.unwrap_or(self.train_ns as f64 / 1e9);
+        (missing * step_s / self.slice().as_secs_f64()).clamp(0.0, 0.9)
+    }
+
+    /// Whether a variant is asked for, and possible.
+    fn has(&self, variant: &str) -> bool {
+        let possible = variant != "pieces" || self.can_be_cut();
+        possible && self.options.has(variant)
+    }
+
+    fn can_be_cut(&self) -> bool {
+        self.train_runs.is_multiple_of(self.options.pieces)
+    }
+
+    /// Runs a slice of a variant.
     fn run(
         &self,
         variant: &str,
         seed: u64,
         models: &mut Scaled<'_>,
         native: &mut Native<'_>,
-        done: &[(&str, Measured)],
-    ) -> Result<Option<Measured>> {
-        let (train_runs, rate) = (self.train_runs, self.rate);
-        let alone = |models: &mut Scaled<'_>| self.serve(models, self.assignment(None), rate, seed);
+        share: f64,
+        tally: &mut Tally,
+    ) -> Result<()> {
         let managed = self.assignment(Some(self.train_ns));
-        let measured = match variant {
-            "managed" => self.serve(models, managed, rate, seed),
-            "pieces" => {
-                let pieces = self.options.pieces;
-                if !train_runs.is_multiple_of(pieces) {
-                    return Ok(None);
-                }
-                models.train_runs = train_runs / pieces;
-                let assignment = self.assignment(Some(self.train_ns / u64::from(pieces)));
-                let measured = self.serve(models, assignment, rate, seed);
-                models.train_runs = train_runs;
-                measured.map(|measured| Measured {
-                    steps_per_s: measured.steps_per_s / f64::from(pieces),
-                    ..measured
-                })
+        let slice_s = self.slice().as_secs_f64();
+        let alone = |models: &mut Scaled<'_>, tally: &mut Tally| {
+            self.serve(models, self.assignment(None), seed, 1, tally)
+        };
+        match variant {
+            "managed" => self.serve(models, managed, seed, 1, tally),
+            "pieces" => self.serve(models, managed, seed, self.options.pieces, tally),
+            "threads" => {
+                let trainer = native.thread.as_mut().ok_or("no models for a thread")?;
+                let steps_per_s = trainer::on_thread(trainer, || alone(models, tally))?;
+                tally.steps += steps_per_s * slice_s;
+                Ok(())
             }
-            "threads" => match &mut native.thread {
-                Some(trainer) => trainer::on_thread(trainer, || alone(models)),
-                None => return Ok(None),
-            },
-            "processes" => match &mut native.process {
-                Some(trainer) => trainer.beside(|| alone(models)),
-                None => return Ok(None),
-            },
-            "equal" => {
-                let Some((_, threads)) = done.iter().find(|(name, _)| *name == "threads") else {
-                    return Ok(None);
+            "processes" => {
+                let trainer = native.process.as_mut().ok_or("no process")?;
+                let steps_per_s = trainer.beside(|| alone(models, tally))?;
+                tally.steps += steps_per_s * slice_s;
+                Ok(())
+            }
+            "share" => {
+                let promised = Assignment {
+                    policy: Policy {
+                        train_share_per_mille: (share * 1e3) as u16,
+                        ..managed.policy
+                    },
+                    ..managed
                 };
-                let in_time = 1.0 - threads.missed_per_mille() / 1e3;
-                let rate = MilliRps((f64::from(rate.0) * in_time) as u32);
-                self.serve(models, managed, rate, seed)
+                let pieces = if self.can_be_cut() {
+                    self.options.pieces
+                } else {
+                    1
+                };
+                self.serve(models, promised, seed, pieces, tally)
             }
-            "inference" => alone(models),
+            "inference" => alone(models, tally),
             _ => {
                 let only = Assignment {
                     serving: None,
                     ..managed
                 };
-                self.serve(models, only, MilliRps(1), seed)
+                self.serve(models, only, seed, 1, tally)
             }
-        };
-        measured.map(Some)
+        }
     }
 
-    /// Serves for some time on this thread, and trains in between if the assignment says so.
+    fn slice(&self) -> Duration {
+        self.options.run / self.options.slices
+    }
+
+    /// Serves for a slice of time on this thread, and trains in between if the assignment says so, each step in pieces.
     fn serve(
         &self,
         models: &mut Scaled<'_>,
         assignment: Assignment,
-        rate: MilliRps,
         seed: u64,
-    ) -> Result<Measured> {
-        let (clock, telemetry) = (Monotonic(Instant::now()), Telemetry::default());
+        pieces: u32,
+        tally: &mut Tally,
+    ) -> Result<()> {
+        let assignment = Assignment {
+            train_ns: assignment
+                .train_ns
+                .map(|train_ns| train_ns / u64::from(pieces)),
+            ..assignment
+        };
+        models.train_runs = self.train_runs / pieces;
+        let (clock, telemetry) = (Monotonic(Instant::now()), &tally.telemetry);
+        let steps_before = telemetry.steps.get();
         let (done, mut ring) = (AtomicBool::new(false), Ring::new());
         let (sender, receiver) = ring.split();
         let counts = receiver.counts();
         let places = models.models.held_out.count();
         let training = models.models.training.as_ref();
         let cancel = training.map(TrainingSession::cancel_handle);
+        // Of those who do not serve nobody asks anything.
+        let rate = assignment.serving.map_or(MilliRps(1), |_| self.rate);
         let arrivals = Arrivals::new(Process::Poisson, rate, seed, 0).ok_or("a rate of zero")?;
         let (watchdog, loop_thread) = (Watchdog::default(), thread::current());
-        let mut looping = Loop::new(&clock, models, receiver, &telemetry, assignment, rate)
+        let mut looping = Loop::new(&clock, &mut *models, receiver, telemetry, assignment, rate)
             .with_watchdog(&watchdog);
-        let (run, cores) = (self.options.run, self.options.cores);
+        let (run, cores) = (self.slice(), self.options.cores);
         thread::scope(|scope| -> Result<()> {
             scope.spawn(|| {
                 // A machine with one CPU keeps the feeder there.
@@ -286,18 +329,13 @@ impl Case<'_> {
             done.store(true, Ordering::Relaxed);
             result
         })?;
-        let quantile_us = |millionths| telemetry.latency.quantile_ns(millionths) / 1_000;
-        Ok(Measured {
-            served: telemetry.served.get(),
-            missed: telemetry.late.get() + counts.rejected() + telemetry.failed.get(),
-            arrived: counts.arrived(),
-            p50_us: quantile_us(500_000),
-            p99_us: quantile_us(990_000),
-            p999_us: quantile_us(999_000),
-            max_us: telemetry.latency.max_ns() / 1_000,
-            steps_per_s: telemetry.steps.get() as f64 / run.as_secs_f64(),
-            steps_lost: telemetry.steps_lost.get(),
-        })
+        models.train_runs = self.train_runs;
+        let steps = tally.telemetry.steps.get() - steps_before;
+        tally.steps += steps as f64 / f64::from(pieces);
+        tally.seconds += run.as_secs_f64();
+        tally.arrived += counts.arrived();
+        tally.rejected += counts.rejected();
+        Ok(())
     }
 }
 

@@ -28,7 +28,9 @@ pub(crate) struct Options {
     pub(crate) budget_ms: Option<u64>,
     /// Those that run; all of them if empty.
     variants: Vec<String>,
+    /// Time of a variant in a repetition, in so many slices.
     pub(crate) run: Duration,
+    pub(crate) slices: u32,
     pub(crate) repetitions: u64,
 }
 
@@ -54,6 +56,7 @@ impl Options {
             budget_ms: None,
             variants: Vec::new(),
             run: Duration::from_secs(5),
+            slices: 5,
             repetitions: 3,
         };
         while let Some(name) = arguments.next() {
@@ -69,6 +72,7 @@ impl Options {
                 "--budget-ms" => options.budget_ms = Some(value.parse()?),
                 "--variants" => options.variants = list(&value)?,
                 "--seconds" => options.run = Duration::from_secs_f64(value.parse()?),
+                "--slices" => options.slices = value.parse()?,
                 "--repetitions" => options.repetitions = value.parse()?,
                 "--models" => options.models = value.into(),
                 "--data" => options.data = value.into(),

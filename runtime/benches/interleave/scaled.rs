@@ -8,7 +8,11 @@ use fulcrum_runtime::models::Models;
 use fulcrum_runtime::queue::Request;
 use fulcrum_runtime::serve::{GivenUp, Work, WorkError};
 use fulcrum_runtime::telemetry::Counter;
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+/// How long the times of minibatches are measured for, and how often at least.
+const PACE: Duration = Duration::from_secs(2);
+const ROUNDS_LEAST: u32 = 9;
 
 /// Models that are several times as deep as the files'.
 pub(crate) struct Scaled<'a> {
@@ -76,19 +80,21 @@ impl Work for Scaled<'_> {
     }
 }
 
-/// Median time of a minibatch, warm.
+/// Mean times of an inference minibatch and of a training step, in turn for a while: the machine's pace changes.
 ///
 /// # Errors
-/// That of the minibatch.
-pub(crate) fn median_ns(
-    mut once: impl FnMut() -> std::result::Result<(), WorkError>,
-) -> Result<u64> {
-    let mut times = Vec::new();
-    for _ in 0..31 {
+/// That of a minibatch.
+pub(crate) fn mean_ns(models: &mut Scaled<'_>, requests: &[Request]) -> Result<(u64, u64)> {
+    let (mut infer, mut train, mut rounds) = (Duration::ZERO, Duration::ZERO, 0);
+    while rounds < ROUNDS_LEAST || infer + train < PACE {
         let start = Instant::now();
-        once()?;
-        times.push(u64::try_from(start.elapsed().as_nanos())?);
+        models.infer(requests)?;
+        let half = Instant::now();
+        models.train()?;
+        infer += half - start;
+        train += half.elapsed();
+        rounds += 1;
     }
-    times.sort_unstable();
-    Ok(times[times.len() / 2])
+    let mean_ns = |sum: Duration| u64::try_from((sum / rounds).as_nanos());
+    Ok((mean_ns(infer)?, mean_ns(train)?))
 }

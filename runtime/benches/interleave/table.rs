@@ -1,25 +1,33 @@
 //! What the variants did, and how they compare.
 
-/// What one variant did.
-#[derive(Clone, Copy, Default)]
-pub(crate) struct Measured {
-    /// Answered, late or not.
-    pub(crate) served: u64,
-    /// Late, rejected or failed.
-    pub(crate) missed: u64,
+use fulcrum_runtime::telemetry::Telemetry;
+
+/// What one variant does, over all slices of a repetition.
+#[derive(Default)]
+pub(crate) struct Tally {
+    pub(crate) telemetry: Telemetry,
     pub(crate) arrived: u64,
-    pub(crate) p50_us: u64,
-    pub(crate) p99_us: u64,
-    pub(crate) p999_us: u64,
-    pub(crate) max_us: u64,
-    pub(crate) steps_per_s: f64,
-    /// Steps that were cancelled.
-    pub(crate) steps_lost: u64,
+    pub(crate) rejected: u64,
+    /// Whole training steps.
+    pub(crate) steps: f64,
+    pub(crate) seconds: f64,
 }
 
-impl Measured {
-    pub(crate) fn missed_per_mille(&self) -> f64 {
-        self.missed as f64 * 1e3 / self.arrived.max(1) as f64
+impl Tally {
+    pub(crate) fn steps_per_s(&self) -> f64 {
+        self.steps / self.seconds
+    }
+
+    /// Mean time of a step that was done in one piece; `None` if there was none.
+    pub(crate) fn step_s(&self) -> Option<f64> {
+        let train = &self.telemetry.train;
+        (train.count() > 0).then(|| train.sum_ns() as f64 / 1e9 / train.count() as f64)
+    }
+
+    /// Late, rejected or failed, of a thousand requests.
+    fn missed_per_mille(&self) -> f64 {
+        let missed = self.telemetry.late.get() + self.rejected + self.telemetry.failed.get();
+        missed as f64 * 1e3 / self.arrived.max(1) as f64
     }
 }
 
@@ -29,21 +37,24 @@ pub(crate) fn print_head() {
     );
 }
 
-pub(crate) fn print(name: &str, repetition: u64, measured: &Measured) {
-    let Measured {
+pub(crate) fn print(name: &str, repetition: u64, tally: &Tally) {
+    let Telemetry {
         served,
-        p50_us,
-        p99_us,
-        p999_us,
-        max_us,
-        steps_per_s,
         steps_lost,
+        latency,
         ..
-    } = measured;
-    let per_mille = measured.missed_per_mille();
+    } = &tally.telemetry;
+    let quantile_us = |millionths| latency.quantile_ns(millionths) / 1_000;
     println!(
-        "  {name:<10} {repetition:>3} {served:>8} {per_mille:>9.2} {p50_us:>8} {p99_us:>8} {p999_us:>8} {max_us:>8} \
-         {steps_per_s:>9.1} {steps_lost:>6}"
+        "  {name:<10} {repetition:>3} {:>8} {:>9.2} {:>8} {:>8} {:>8} {:>8} {:>9.1} {:>6}",
+        served.get(),
+        tally.missed_per_mille(),
+        quantile_us(500_000),
+        quantile_us(990_000),
+        quantile_us(999_000),
+        latency.max_ns() / 1_000,
+        tally.steps_per_s(),
+        steps_lost.get(),
     );
 }
 
@@ -66,12 +77,12 @@ impl Ratios {
     }
 
     /// Adds a repetition; nothing if one of both did not run in it.
-    pub(crate) fn add(&mut self, done: &[(&str, Measured)]) {
+    pub(crate) fn add(&mut self, done: &[(&str, Tally)]) {
         let of = |wanted| done.iter().find(|(name, _)| *name == wanted);
         let (Some((_, one)), Some((_, other))) = (of(self.one), of(self.other)) else {
             return;
         };
-        self.steps.push(one.steps_per_s / other.steps_per_s);
+        self.steps.push(one.steps_per_s() / other.steps_per_s());
         self.missed
             .push((one.missed_per_mille(), other.missed_per_mille()));
     }
@@ -82,13 +93,15 @@ impl Ratios {
             return;
         };
         let fewer = self.missed.iter().filter(|(one, other)| one <= other);
+        let less = self.missed.iter().filter(|(one, other)| one < other);
         println!(
-            "  {} over {}: steps/s x {:.3} (median; {first:.3} to {last:.3}), no more missed in {} of {}",
+            "  {} over {}: steps/s x {:.3} (median; {first:.3} to {last:.3}), no more missed in {} of {}, fewer in {}",
             self.one,
             self.other,
             self.steps[self.steps.len() / 2],
             fewer.count(),
-            self.missed.len()
+            self.missed.len(),
+            less.count()
         );
     }
 }

@@ -2,7 +2,6 @@
 
 use crate::options::Options;
 use crate::scaled::Scaled;
-use crate::table::Measured;
 use crate::{Result, pin_to};
 use fulcrum_runtime::serve::Work;
 use fulcrum_runtime::telemetry::Counter;
@@ -29,24 +28,22 @@ fn train_until(models: &mut Scaled<'_>, done: &AtomicBool) -> std::result::Resul
     Ok(f64::from(steps) / start.elapsed().as_secs_f64())
 }
 
-/// Trains on a thread of its own while this one serves.
+/// Trains on a thread of its own while this one serves; the steps per second.
 ///
 /// # Errors
 /// One of both fails.
 pub(crate) fn on_thread(
     models: &mut Scaled<'_>,
-    serve: impl FnOnce() -> Result<Measured>,
-) -> Result<Measured> {
+    serve: impl FnOnce() -> Result<()>,
+) -> Result<f64> {
     let done = AtomicBool::new(false);
     thread::scope(|scope| {
         let trainer = scope.spawn(|| train_until(models, &done));
-        let measured = serve();
+        let served = serve();
         done.store(true, Ordering::Relaxed);
         let steps_per_s = trainer.join().map_err(|_| "the trainer panicked")??;
-        Ok(Measured {
-            steps_per_s,
-            ..measured?
-        })
+        served?;
+        Ok(steps_per_s)
     })
 }
 
@@ -85,19 +82,17 @@ impl Trainer {
         })
     }
 
-    /// Lets it train while this process serves.
+    /// Lets it train while this process serves; the steps per second.
     ///
     /// # Errors
     /// One of both fails.
-    pub(crate) fn beside(&mut self, serve: impl FnOnce() -> Result<Measured>) -> Result<Measured> {
+    pub(crate) fn beside(&mut self, serve: impl FnOnce() -> Result<()>) -> Result<f64> {
         writeln!(self.orders, "{GO}")?;
-        let measured = serve();
+        let served = serve();
         writeln!(self.orders, "stop")?;
         let answer = self.answers.next().ok_or("the trainer failed")??;
-        Ok(Measured {
-            steps_per_s: answer.parse()?,
-            ..measured?
-        })
+        served?;
+        Ok(answer.parse()?)
     }
 }
 

@@ -1,6 +1,6 @@
 //! What training is owed of a share of the time that it was promised.
 
-use super::{Inputs, Schedule, Serving, waited_ns};
+use super::{Inputs, Schedule, Serving, margin_ns, waited_ns};
 
 /// Most that is owed, and most that is had in advance: the share holds over seconds, not over hours.
 const BALANCE_MAX_NS: i64 = 1_000_000_000;
@@ -104,9 +104,13 @@ impl Schedule {
         serving.is_some_and(|serving| self.spares_step(&serving, waited_ns(now_ns, inputs)))
     }
 
-    /// Whether a request that has waited for so long is in time behind a step.
+    /// Whether a request that has waited for so long is in time behind a step. By the means: with the tails of a machine
+    /// whose times spread, hardly a step would fit in a short budget, and the share would not be kept.
     fn spares_step(&self, serving: &Serving, waited_ns: u64) -> bool {
-        let reserve_ns = self.reserve_ns(serving, self.train.mean_ns(), self.train.tail_ns());
-        waited_ns.saturating_add(reserve_ns) <= serving.budget_ns
+        let answered_ns = waited_ns
+            .saturating_add(self.train.mean_ns())
+            .saturating_add(self.infer.mean_ns())
+            .saturating_add(margin_ns(serving));
+        answered_ns <= serving.budget_ns
     }
 }

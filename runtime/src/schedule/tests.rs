@@ -381,6 +381,23 @@ fn training_and_non_urgent_inference_share_the_gaps_evenly_by_time() {
 }
 
 #[test]
+fn a_step_that_fits_is_not_cancelled_before_its_tail_is_over() {
+    // Half a step is kept for a cancellation, so that otherwise a step that fits late would have to end too early.
+    let slow = Assignment {
+        train_ns: Some(64 * MS),
+        ..assignment()
+    };
+    let schedule = Schedule::new(slow, 0);
+    let patience_ns = 100 * MS - 8 * MS - 100 * MS / 64 - 32 * MS;
+    for now_ns in [0, 18 * MS] {
+        assert_eq!(schedule.step(now_ns, &waiting(1, 0)), Action::Train);
+        let end_ns = now_ns + 72 * MS;
+        assert!(patience_ns < end_ns);
+        assert_eq!(schedule.due(now_ns, &waiting(1, 0)), Some(Due::At(end_ns)));
+    }
+}
+
+#[test]
 fn a_step_that_does_not_fit_is_tried_while_nobody_waits_if_it_can_be_cancelled() {
     let long = Assignment {
         train_ns: Some(90 * MS),
@@ -393,11 +410,11 @@ fn a_step_that_does_not_fit_is_tried_while_nobody_waits_if_it_can_be_cancelled()
     // A batch after the cancellation is in time: half a step for the cancellation until that is measured.
     let patience_ns = 100 * MS - 8 * MS - 100 * MS / 64 - 45 * MS;
     assert_eq!(
-        schedule.due(&Inputs::default()),
+        schedule.due(0, &Inputs::default()),
         Some(Due::AfterArrival(patience_ns))
     );
     assert_eq!(
-        schedule.due(&waiting(1, 7 * MS)),
+        schedule.due(0, &waiting(1, 7 * MS)),
         Some(Due::At(7 * MS + patience_ns))
     );
     // Every loss doubles the time to the next try; a step that ends well resets it.
@@ -414,7 +431,7 @@ fn a_step_that_does_not_fit_is_tried_while_nobody_waits_if_it_can_be_cancelled()
     }
     assert_eq!(retry_ns(&schedule), RETRY_MAX_NS);
     assert_eq!(
-        schedule.due(&Inputs::default()),
+        schedule.due(0, &Inputs::default()),
         Some(Due::AfterArrival(patience_ns + 42 * MS))
     );
     assert_eq!(
