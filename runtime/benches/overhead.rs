@@ -1,5 +1,5 @@
-//! What the loop costs beside bare calls into ONNX Runtime: the digits model, whose training step takes about
-//! 300 µs, the same minibatches in the same order, in turn on one thread.
+//! What the loop costs beside bare calls into ONNX Runtime: the digits model, whose training step takes 300 to
+//! 600 µs, the same minibatches in the same order, in turn on one thread.
 //!
 //! ```text
 //! cargo bench -p fulcrum-runtime --bench overhead

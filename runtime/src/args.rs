@@ -711,6 +711,10 @@ mod tests {
                 "run --plan p --power 3 --checkpoint c",
                 "--checkpoint needs --train",
             ),
+            (
+                "run --plan p --power 3 --train-share 9",
+                "--train-share needs --train",
+            ),
             ("restore --power 3", "unknown option `--power`"),
             ("accept --plan x", "unknown option `--plan`"),
         ] {

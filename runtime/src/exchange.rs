@@ -21,7 +21,7 @@ const INPUT_BYTES_MAX: usize = 64 * 1024 * 1024;
 pub enum Status {
     /// With an output.
     Answered,
-    /// Not admitted: too many wait.
+    /// Not admitted: it could not be answered in time.
     Rejected,
     /// Dropped: it could not be answered in time any more.
     Dropped,

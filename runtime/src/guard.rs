@@ -160,8 +160,8 @@ pub struct Change {
 pub struct Guard {
     problem: Problem,
     asked: Demand,
-    /// Whether training was promised a share of the time.
-    keeps_training: bool,
+    /// The share of the time, in thousandths, that training was promised.
+    train_share_per_mille: u16,
     current: Solution,
     cap: Cap,
     meter: Meter,
@@ -183,7 +183,7 @@ impl Guard {
         Self {
             problem,
             asked,
-            keeps_training: false,
+            train_share_per_mille: 0,
             current,
             cap: Cap::new(asked.power_mw),
             meter: Meter::new(),
@@ -198,10 +198,11 @@ impl Guard {
         }
     }
 
-    /// Where no row answers all requests, one that can train, too, rather than one that answers more of them.
+    /// Training was promised a share of the time. Where no row that can train answers all requests: one that can train,
+    /// rather than one that answers more of them.
     #[must_use]
-    pub const fn keeping_training(mut self, keeps: bool) -> Self {
-        self.keeps_training = keeps;
+    pub const fn promising(mut self, train_share_per_mille: u16) -> Self {
+        self.train_share_per_mille = train_share_per_mille;
         self
     }
 
@@ -332,7 +333,8 @@ impl Guard {
         }
     }
 
-    /// Whether the row in use answers all requests that are assumed, by the plan.
+    /// Whether the row in use answers all requests that are assumed, by the plan, beside the share that training was
+    /// promised.
     fn serves(&self, plan: &PlanTable) -> bool {
         let Some((demand, serving)) = self.demanded().zip(self.current.serving) else {
             return true;
@@ -340,9 +342,13 @@ impl Guard {
         let cell = self
             .workload()
             .and_then(|workload| infer_cell(plan, self.current.row, workload, serving.batch));
+        let rest = 1_000_u64.saturating_sub(self.train_share_per_mille.into());
+        let scaled = u64::from(demand.rate.0).saturating_mul(1_000);
+        let rate = scaled.checked_div(rest).unwrap_or(u64::MAX);
+        let rate = MilliRps(u32::try_from(rate).unwrap_or(u32::MAX));
         cell.is_some_and(|cell| {
             cell.power_mw <= demand.power_mw
-                && problem::sustains(serving.batch, demand.rate, cell.time_us)
+                && problem::sustains(serving.batch, rate, cell.time_us)
                 && problem::meets_latency(
                     serving.batch,
                     demand.rate,
@@ -368,7 +374,7 @@ impl Guard {
             return None;
         }
         let can_train = |row: &Row| self.step_cell(plan, row).is_some();
-        let kept = self.keeps_training.then_some(can_train);
+        let kept = (self.train_share_per_mille > 0).then_some(can_train);
         let solution = kept
             .and_then(|can_train| self.fastest_inference(plan, workload, can_train))
             .or_else(|| select(plan, Problem::Inference(workload), &demand))

@@ -49,7 +49,7 @@ pub struct Outcome {
     pub answered: u64,
     /// Answered later than the budget.
     pub late: u64,
-    /// Not admitted: too many waited.
+    /// Not admitted: it could not have been answered in time.
     pub rejected: u64,
     /// Dropped: too late to be answered in time.
     pub dropped: u64,

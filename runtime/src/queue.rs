@@ -98,7 +98,7 @@ impl Admitting {
     }
 }
 
-/// The newest request was not admitted: too many wait.
+/// The newest request was not admitted: it could not be answered in time, or the ring is full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rejected;
 
@@ -175,9 +175,7 @@ impl Sender<'_> {
         self.shared.rejected.fetch_add(1, Ordering::Relaxed);
         Err(Rejected)
     }
-}
 
-impl Sender<'_> {
     /// Whether a request that arrives at this time would be admitted.
     #[must_use]
     pub fn has_room(&self, arrival_ns: u64) -> bool {
@@ -216,7 +214,7 @@ impl<'a> Receiver<'a> {
         self.consumer.dequeue()
     }
 
-    /// From now on at most so many may wait.
+    /// From now on requests are admitted by this.
     pub fn admit(&self, admission: Admission) {
         self.shared.admitting.set(admission);
     }

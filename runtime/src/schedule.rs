@@ -204,6 +204,15 @@ impl Schedule {
         }
     }
 
+    /// A scheduler for another assignment, at a time: what training is owed stays owed.
+    #[must_use]
+    pub fn after(&self, assignment: Assignment, now_ns: u64) -> Self {
+        Self {
+            promise: self.promise,
+            ..Self::new(assignment, now_ns)
+        }
+    }
+
     /// The present assignment.
     #[must_use]
     pub const fn assignment(&self) -> &Assignment {
@@ -243,8 +252,7 @@ impl Schedule {
         self.trial.lost_in_row = 0;
         self.train.observe(now_ns, took_ns);
         self.reckon();
-        self.spent_training(took_ns);
-        self.promise.pay(now_ns, took_ns);
+        self.spent_training(now_ns, took_ns);
     }
 
     /// Takes a cancelled training step into account, and how long after the cancellation it ended.
@@ -263,10 +271,16 @@ impl Schedule {
             self.train.observe(now_ns, took_ns);
             self.reckon();
         }
-        self.spent_training(took_ns);
+        self.spent_training(now_ns, took_ns);
     }
 
-    fn spent_training(&mut self, took_ns: u64) {
+    /// Takes a training step into account that failed: its time is gone, and says nothing about others.
+    pub fn observe_failed(&mut self, now_ns: u64, took_ns: u64) {
+        self.spent_training(now_ns, took_ns);
+    }
+
+    fn spent_training(&mut self, now_ns: u64, took_ns: u64) {
+        self.promise.pay(now_ns, took_ns);
         self.busy.train_ns = self.busy.train_ns.saturating_add(took_ns);
         let took_ns = i64::try_from(took_ns).unwrap_or(i64::MAX);
         self.lead_ns = self.lead_ns.saturating_add(took_ns).min(LEAD_MAX_NS);
@@ -320,7 +334,8 @@ impl Schedule {
     }
 
     /// When a training step that begins now has to have ended: a batch after it, at its mean, has to be in time for
-    /// the oldest request, also if the cancellation takes its time. A step that fits may take as long as its tail.
+    /// the oldest request, also if the cancellation takes its time. A step that fits or is owed may take as long as
+    /// its tail.
     /// `None` without inference.
     #[must_use]
     pub fn due(&self, now_ns: u64, inputs: &Inputs) -> Option<Due> {
@@ -481,9 +496,7 @@ impl Schedule {
         let time = self
             .cancel_after_ns()
             .is_some_and(|patience_ns| patience_ns > 0);
-        // A share that is kept needs no tries, and each one that fails costs a step.
-        let kept = self.is_promised() && self.can_keep_promise();
-        self.trial.possible && self.assignment.train_ns.is_some() && time && !kept
+        self.trial.possible && self.assignment.train_ns.is_some() && time
     }
 
     /// Whether the oldest request cannot be answered in time any more, and that matters.

@@ -194,7 +194,7 @@ impl<'a, C: Clock, W: Work> Loop<'a, C, W> {
     ) -> Self {
         let schedule = Schedule::new(assignment, clock.now_ns());
         let idle = Action::Wait { until_ns: None };
-        requests.admit(schedule.admission(clock.now_ns(), idle));
+        requests.admit(schedule.admission(clock.now_ns(), idle, &Inputs::default()));
         Self {
             clock,
             work,
@@ -296,7 +296,8 @@ impl<'a, C: Clock, W: Work> Loop<'a, C, W> {
             switch,
         };
         let action = self.schedule.step(now_ns, &inputs);
-        self.requests.admit(self.schedule.admission(now_ns, action));
+        self.requests
+            .admit(self.schedule.admission(now_ns, action, &inputs));
         match action {
             Action::Infer { count } => self.infer(now_ns, count),
             Action::Train => {
@@ -341,7 +342,7 @@ impl<'a, C: Clock, W: Work> Loop<'a, C, W> {
         if self.bulk_stopped {
             assignment.bulk = None;
         }
-        self.schedule = Schedule::new(assignment, self.clock.now_ns());
+        self.schedule = self.schedule.after(assignment, self.clock.now_ns());
         if self.watchdog.is_some() {
             self.schedule.can_cancel();
         }
@@ -452,6 +453,10 @@ impl<'a, C: Clock, W: Work> Loop<'a, C, W> {
             }
             Err(error) => {
                 self.telemetry.steps_lost.add(1);
+                if error != WorkError::Cancelled {
+                    let took_ns = now_ns.saturating_sub(start_ns);
+                    self.schedule.observe_failed(now_ns, took_ns);
+                }
                 if let (WorkError::Cancelled, Some(watchdog)) = (error, self.watchdog) {
                     let took_ns = now_ns.saturating_sub(start_ns);
                     let cancel_ns = now_ns.saturating_sub(watchdog.cancelled_ns());

@@ -329,11 +329,13 @@ impl Case<'_> {
             done.store(true, Ordering::Relaxed);
             result
         })?;
+        let waiting = looping.requests().pending() as u64;
         models.train_runs = self.train_runs;
         let steps = tally.telemetry.steps.get() - steps_before;
         tally.steps += steps as f64 / f64::from(pieces);
         tally.seconds += run.as_secs_f64();
-        tally.arrived += counts.arrived();
+        // Whoever still waits is neither answered nor missed.
+        tally.arrived += counts.arrived() - waiting;
         tally.rejected += counts.rejected();
         Ok(())
     }

@@ -151,12 +151,12 @@ fn an_excess_is_taken_off_whole_and_training_stops_before_serving_does() {
 
 #[test]
 fn training_that_was_promised_a_share_goes_on_where_no_row_answers_all() {
-    for (keeps, row) in [(false, 2), (true, 1)] {
+    for (share_per_mille, row) in [(0, 2), (100, 1)] {
         let mut bench = Bench::new();
         // The fastest row under the budget cannot train under it.
         let step = bench.plan.rows[2].cells[0].as_mut().unwrap();
         step.power_mw = MilliWatt(35_000);
-        bench.guard = bench.guard.keeping_training(keeps);
+        bench.guard = bench.guard.promising(share_per_mille);
         let flood = Reading {
             arrived: 10_000,
             missed: 9_000,
@@ -164,7 +164,8 @@ fn training_that_was_promised_a_share_goes_on_where_no_row_answers_all() {
         };
         let change = bench.look_with(flood);
         let current = change.map_or(*bench.guard.current(), |change| change.solution);
-        assert_eq!((current.row, current.background.is_some()), (row, keeps));
+        let trains = share_per_mille > 0;
+        assert_eq!((current.row, current.background.is_some()), (row, trains));
     }
 }
 

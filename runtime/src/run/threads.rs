@@ -142,9 +142,9 @@ pub(crate) fn work<'a>(
     let readings = Readings::new(job.solution.row);
     let mut events = Events::default();
     let (say, mut listen) = events.split();
-    let promised = job.options.policy.train_share_per_mille > 0;
+    let share_per_mille = job.options.policy.train_share_per_mille;
     let guard =
-        Guard::new(job.problem, demand, job.solution, clock.now_ns()).keeping_training(promised);
+        Guard::new(job.problem, demand, job.solution, clock.now_ns()).promising(share_per_mille);
     let telemetry = job.telemetry;
     let setter = Setter {
         board,

@@ -1,13 +1,13 @@
 //! How many requests may wait: nobody is admitted only to be late.
 
-use super::{Action, Schedule, margin_ns};
+use super::{Action, Inputs, Schedule, margin_ns};
 use crate::queue::Admission;
 
 impl Schedule {
     /// Who may wait while an action is carried out that begins now: as many as are answered within their budget, if
     /// nothing but inference, and training that is owed, follows.
     #[must_use]
-    pub fn admission(&self, now_ns: u64, action: Action) -> Admission {
+    pub fn admission(&self, now_ns: u64, action: Action, inputs: &Inputs) -> Admission {
         let Some(serving) = self.assignment.serving else {
             return Admission::at_most(0);
         };
@@ -19,11 +19,12 @@ impl Schedule {
                 self.train.tail_ns()
             }
             Action::Bulk { .. } => self.bulk.tail_ns(),
-            Action::Drop | Action::Reselect | Action::Wait { .. } => 0,
+            Action::Reselect => inputs.switch.map_or(0, |switch| switch.cost_ns),
+            Action::Drop | Action::Wait { .. } => 0,
         };
         let mut time_ns = serving.budget_ns.saturating_sub(margin_ns(&serving));
         let mut batch_ns = self.infer.mean_ns();
-        if self.is_promised() {
+        if self.keeps_promise() {
             let step_ns = self.train.tail_ns();
             (time_ns, batch_ns) = promise.beside(now_ns, time_ns, step_ns, batch_ns);
         }

@@ -41,11 +41,11 @@ impl Promise {
         self.owed_ns.saturating_add(accrued).min(BALANCE_MAX_NS)
     }
 
-    /// Training had this much of the time.
+    /// Training had this much of the time. A step longer than what may be had in advance counts whole.
     pub(super) fn pay(&mut self, now_ns: u64, took_ns: u64) {
         let took_ns = i64::try_from(took_ns).unwrap_or(i64::MAX);
         let left_ns = self.owed_ns(now_ns).saturating_sub(took_ns);
-        self.owed_ns = left_ns.max(BALANCE_MAX_NS.saturating_neg());
+        self.owed_ns = left_ns.max(BALANCE_MAX_NS.max(took_ns).saturating_neg());
         self.since_ns = now_ns;
     }
 
@@ -93,6 +93,11 @@ impl Schedule {
     /// Whether training has a share of the time that requests cannot take.
     pub(super) const fn is_promised(&self) -> bool {
         self.promise.is_made() && self.assignment.train_ns.is_some()
+    }
+
+    /// Whether training has a share of the time that requests cannot take, and steps that fit beside them.
+    pub(super) fn keeps_promise(&self) -> bool {
+        self.is_promised() && self.can_keep_promise()
     }
 
     /// Whether training is owed a step that the oldest request is in time after, or whoever comes next.

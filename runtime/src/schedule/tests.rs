@@ -258,7 +258,7 @@ fn what_cannot_be_answered_in_time_is_dropped_only_if_asked_for() {
 fn the_queue_admits_what_can_be_served_within_the_budget() {
     let most = |assignment, action, arrival_ns| {
         Schedule::new(assignment, 0)
-            .admission(0, action)
+            .admission(0, action, &Inputs::default())
             .most(arrival_ns)
     };
     let (idle, batch) = (Action::Wait { until_ns: None }, Action::Infer { count: 4 });
@@ -277,6 +277,13 @@ fn the_queue_admits_what_can_be_served_within_the_budget() {
         ..assignment()
     };
     assert_eq!(most(shared, idle, 0), 20);
+    // A step that does not fit in the budget at all costs nobody anything.
+    let long = Assignment {
+        train_ns: Some(96 * MS),
+        ..shared
+    };
+    assert!(!Schedule::new(long, 0).can_keep_promise());
+    assert_eq!(most(long, idle, 0), 48);
     let slow = Assignment {
         serving: Some(Serving {
             batch: 4,
@@ -378,6 +385,30 @@ fn training_and_non_urgent_inference_share_the_gaps_evenly_by_time() {
         bulk
     });
     assert!(turns.count() <= 51);
+}
+
+#[test]
+fn what_training_is_owed_outlives_modes_and_lost_steps_are_paid() {
+    let shared = Assignment {
+        policy: Policy {
+            train_share_per_mille: 500,
+            ..Policy::default()
+        },
+        ..assignment()
+    };
+    let full = waiting(4, 0);
+    let train = |schedule: &Schedule| schedule.step(40 * MS, &full) == Action::Train;
+    let mut schedule = Schedule::new(shared, 0);
+    assert!(train(&schedule), "half of 40 ms is owed");
+    assert!(train(&schedule.after(shared, 40 * MS)));
+    assert!(!train(&Schedule::new(shared, 40 * MS)));
+    schedule.observe_failed(40 * MS, 10 * MS);
+    assert!(train(&schedule), "10 ms are still owed");
+    schedule.observe_cancelled(40 * MS, 10 * MS, MS);
+    assert!(!train(&schedule));
+    // A step that takes longer than what may be had in advance is not had for less.
+    schedule.observe_train(40 * MS, 10_000 * MS);
+    assert_eq!(schedule.promise.owed_ns(40 * MS), -10_000 * MS as i64);
 }
 
 #[test]
