@@ -48,12 +48,14 @@
 mod admission;
 mod assignment;
 mod estimate;
+mod inputs;
 mod promise;
 mod spread;
 
 pub use assignment::{Assignment, Bulk, Overload, Policy, Serving};
 pub use estimate::Estimate;
 use fulcrum_plan::units::MilliRps;
+pub use inputs::{Inputs, Switch};
 use promise::Promise;
 use spread::Spread;
 
@@ -76,15 +78,6 @@ const RETRY_MAX_NS: u64 = 60_000_000_000;
 /// operator).
 const CANCEL_SHARE: u64 = 2;
 
-/// A change of mode that waits for its moment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Switch {
-    /// How long the change keeps the loop from working.
-    pub cost_ns: u64,
-    /// Whether a budget is violated until it is done.
-    pub urgent: bool,
-}
-
 /// When a step has to have ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Due {
@@ -92,23 +85,6 @@ pub enum Due {
     At(u64),
     /// So long after the arrival of the first request that comes while it runs.
     AfterArrival(u64),
-}
-
-/// What the scheduler sees at one instant.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Inputs {
-    /// Requests that wait.
-    pub pending: usize,
-    /// Arrival of the oldest of them.
-    pub oldest_ns: Option<u64>,
-    /// Non-urgent requests that wait.
-    pub bulk_pending: usize,
-    /// Arrival of the oldest of them.
-    pub bulk_oldest_ns: Option<u64>,
-    /// Present arrival rate, as far as known.
-    pub rate: MilliRps,
-    /// A change of mode that waits.
-    pub switch: Option<Switch>,
 }
 
 /// What to do.
@@ -343,8 +319,7 @@ impl Schedule {
         let times_ns = (self.train.mean_ns(), self.train.tail_ns());
         let allowed = self.owes_step(now_ns, inputs) || self.fits(now_ns, times_ns, inputs);
         let least_ns = if allowed { times_ns.1 } else { 0 };
-        let oldest_ns = inputs.oldest_ns.filter(|_| inputs.pending > 0);
-        Some(match oldest_ns {
+        Some(match inputs.oldest_waiting_ns() {
             Some(oldest_ns) => {
                 let by_ns = oldest_ns.saturating_add(patience_ns);
                 Due::At(by_ns.max(now_ns.saturating_add(least_ns)))
@@ -411,8 +386,7 @@ impl Schedule {
             .assignment
             .serving
             .as_ref()
-            .zip(inputs.oldest_ns)
-            .filter(|_| inputs.pending > 0);
+            .zip(inputs.oldest_waiting_ns());
         if let Some((serving, oldest_ns)) = closing
             && self.is_lost(now_ns, oldest_ns, serving)
         {
@@ -541,7 +515,7 @@ impl Schedule {
             .saturating_add(infer_ns)
             .saturating_add(excess_ns)
             .saturating_add(margin_ns(&serving));
-        let waited_ns = waited_ns(now_ns, inputs);
+        let waited_ns = inputs.waited_ns(now_ns);
         let delays_nobody =
             waited_ns.saturating_add(tail_ns) <= self.patience_ns(&serving, inputs.rate);
         let in_time = waited_ns.saturating_add(reserve_ns) <= serving.budget_ns;
@@ -583,12 +557,6 @@ impl Schedule {
             _ => arriving.saturating_add(deviation),
         }
     }
-}
-
-/// How long the oldest request has waited; zero if none waits.
-fn waited_ns(now_ns: u64, inputs: &Inputs) -> u64 {
-    let oldest_ns = inputs.oldest_ns.filter(|_| inputs.pending > 0);
-    oldest_ns.map_or(0, |oldest_ns| now_ns.saturating_sub(oldest_ns))
 }
 
 /// What is kept of the budget for what no estimate covers.

@@ -453,18 +453,18 @@ impl<'a, C: Clock, W: Work> Loop<'a, C, W> {
             }
             Err(error) => {
                 self.telemetry.steps_lost.add(1);
-                if error != WorkError::Cancelled {
-                    let took_ns = now_ns.saturating_sub(start_ns);
-                    self.schedule.observe_failed(now_ns, took_ns);
-                }
-                if let (WorkError::Cancelled, Some(watchdog)) = (error, self.watchdog) {
-                    let took_ns = now_ns.saturating_sub(start_ns);
-                    let cancel_ns = now_ns.saturating_sub(watchdog.cancelled_ns());
-                    self.schedule.observe_cancelled(now_ns, took_ns, cancel_ns);
-                }
-                // A cancelled step says nothing about the engine's health.
-                if error != WorkError::Cancelled {
-                    self.train_failures += 1;
+                let took_ns = now_ns.saturating_sub(start_ns);
+                match (error, self.watchdog) {
+                    // A cancelled step says nothing about the engine's health.
+                    (WorkError::Cancelled, Some(watchdog)) => {
+                        let cancel_ns = now_ns.saturating_sub(watchdog.cancelled_ns());
+                        self.schedule.observe_cancelled(now_ns, took_ns, cancel_ns);
+                    }
+                    (WorkError::Cancelled, None) => {}
+                    (WorkError::Failed { .. }, _) => {
+                        self.schedule.observe_failed(now_ns, took_ns);
+                        self.train_failures += 1;
+                    }
                 }
                 if self.train_failures < FAILURES_MAX {
                     return Turn::Worked;

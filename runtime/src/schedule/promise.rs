@@ -1,6 +1,6 @@
 //! What training is owed of a share of the time that it was promised.
 
-use super::{Inputs, Schedule, Serving, margin_ns, waited_ns};
+use super::{Inputs, Schedule, Serving, margin_ns};
 
 /// Most that is owed, and most that is had in advance: the share holds over seconds, not over hours.
 const BALANCE_MAX_NS: i64 = 1_000_000_000;
@@ -106,7 +106,7 @@ impl Schedule {
             .assignment
             .serving
             .filter(|_| self.is_promised() && self.promise.owed_ns(now_ns) > 0);
-        serving.is_some_and(|serving| self.spares_step(&serving, waited_ns(now_ns, inputs)))
+        serving.is_some_and(|serving| self.spares_step(&serving, inputs.waited_ns(now_ns)))
     }
 
     /// Whether a request that has waited for so long is in time behind a step. By the means: with the tails of a machine
