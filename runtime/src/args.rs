@@ -540,8 +540,11 @@ fn learning_rate(given: &Given) -> Result<f32, UsageError> {
     Ok(rate.unwrap_or(0.05))
 }
 
+/// The names of [`Overload`].
+const OVERLOADS: &str = "reject-newest, drop-late or answer-late";
+
 fn policy(given: &Given) -> Result<Policy, UsageError> {
-    let overload = given.parsed("--overload", "reject-newest or drop-late", overload)?;
+    let overload = given.parsed("--overload", OVERLOADS, overload)?;
     let percent = given.parsed("--train-share", "per cent, 0 to 90", |text| {
         let percent = text.parse::<u16>().ok()?;
         (percent <= 90).then_some(percent)
@@ -556,6 +559,7 @@ fn overload(name: &str) -> Option<Overload> {
     match name {
         "reject-newest" => Some(Overload::RejectNewest),
         "drop-late" => Some(Overload::DropLate),
+        "answer-late" => Some(Overload::AnswerLate),
         _ => None,
     }
 }
@@ -660,7 +664,7 @@ mod tests {
             ("--intra-op-threads", "0", "1 to 64"),
             ("--provider", "gpu", "cpu, cuda and tensorrt"),
             ("--arrivals", "bursty", "constant, poisson"),
-            ("--overload", "panic", "reject-newest or drop-late"),
+            ("--overload", "panic", OVERLOADS),
             ("--train-share", "91", "0 to 90"),
             ("--seed", "-4", "0 to 2^64 - 1"),
             ("--duration-s", "inf", "0.1 to 31536000"),

@@ -388,7 +388,7 @@ impl Schedule {
             .as_ref()
             .zip(inputs.oldest_waiting_ns());
         if let Some((serving, oldest_ns)) = closing
-            && self.is_lost(now_ns, oldest_ns, serving)
+            && self.is_lost(now_ns.saturating_sub(oldest_ns), serving)
         {
             return Action::Drop;
         }
@@ -473,11 +473,14 @@ impl Schedule {
         self.trial.possible && self.assignment.train_ns.is_some() && time
     }
 
-    /// Whether the oldest request cannot be answered in time any more, and that matters.
-    fn is_lost(&self, now_ns: u64, oldest_ns: u64, serving: &Serving) -> bool {
-        self.assignment.policy.overload == Overload::DropLate
-            && now_ns.saturating_add(self.infer.mean_ns())
-                > oldest_ns.saturating_add(serving.budget_ns)
+    /// Whether a request that has waited for so long cannot be answered in time any more, and that matters.
+    fn is_lost(&self, waited_ns: u64, serving: &Serving) -> bool {
+        self.assignment.policy.overload == Overload::DropLate && self.is_late(waited_ns, serving)
+    }
+
+    /// Whether a request that has waited for so long cannot be answered in time any more.
+    const fn is_late(&self, waited_ns: u64, serving: &Serving) -> bool {
+        waited_ns.saturating_add(self.infer.mean_ns()) > serving.budget_ns
     }
 
     /// Whether training gains if a batch closes as soon as no step fits before it.

@@ -42,7 +42,7 @@ run: select the plan's best mode for the budgets, apply it, and work until stopp
   --realtime             run the loop as SCHED_FIFO, with a rest that keeps it out of the kernel's throttle
   --pin                  keep the loop on one core: the last one that a mode leaves online
   --arrivals NAME        constant, poisson, diurnal, bursts or dying (default constant)
-  --overload NAME        reject-newest or drop-late (default reject-newest)
+  --overload NAME        reject-newest, drop-late or answer-late (default reject-newest)
   --train-share P        least share of the time for training, in per cent, 0 to 90 (default 0): requests that would
                          need it are rejected
   --seed N               seed of arrivals and of the samples' order (default 1)

@@ -1,6 +1,6 @@
 //! How many requests may wait: nobody is admitted only to be late.
 
-use super::{Action, Inputs, Schedule, margin_ns};
+use super::{Action, Inputs, Overload, Schedule, margin_ns};
 use crate::queue::Admission;
 
 impl Schedule {
@@ -11,6 +11,9 @@ impl Schedule {
         let Some(serving) = self.assignment.serving else {
             return Admission::at_most(0);
         };
+        if self.assignment.policy.overload == Overload::AnswerLate {
+            return Admission::at_most(u16::MAX);
+        }
         let mut promise = self.promise;
         let running_ns = match action {
             Action::Infer { .. } => self.infer.tail_ns(),

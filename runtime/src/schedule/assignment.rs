@@ -6,11 +6,13 @@ use fulcrum_plan::units::MicroSec;
 /// What happens to requests when there are too many.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Overload {
-    /// Serve everything that was admitted, late if need be; the bounded queue rejects the newest.
+    /// Reject a request at once if it could not be answered in time, and serve everything that was admitted.
     #[default]
     RejectNewest,
-    /// Drop a request once it cannot be answered in time any more.
+    /// The same, and drop a request once it cannot be answered in time any more.
     DropLate,
+    /// Answer late rather than not at all: only what a full queue cannot hold is rejected.
+    AnswerLate,
 }
 
 /// What comes first where there is not enough time for everything.

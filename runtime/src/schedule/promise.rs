@@ -1,6 +1,6 @@
 //! What training is owed of a share of the time that it was promised.
 
-use super::{Inputs, Schedule, Serving, margin_ns};
+use super::{Inputs, Overload, Schedule, Serving, margin_ns};
 
 /// Most that is owed, and most that is had in advance: the share holds over seconds, not over hours.
 const BALANCE_MAX_NS: i64 = 1_000_000_000;
@@ -100,13 +100,19 @@ impl Schedule {
         self.is_promised() && self.can_keep_promise()
     }
 
-    /// Whether training is owed a step that the oldest request is in time after, or whoever comes next.
+    /// Whether training is owed a step that the oldest request is in time after, or whoever comes next. Or that request
+    /// is late anyway, and so may be those behind it.
     pub(super) fn owes_step(&self, now_ns: u64, inputs: &Inputs) -> bool {
         let serving = self
             .assignment
             .serving
             .filter(|_| self.is_promised() && self.promise.owed_ns(now_ns) > 0);
-        serving.is_some_and(|serving| self.spares_step(&serving, inputs.waited_ns(now_ns)))
+        serving.is_some_and(|serving| {
+            let waited_ns = inputs.waited_ns(now_ns);
+            let may_be_late = self.assignment.policy.overload == Overload::AnswerLate;
+            self.spares_step(&serving, waited_ns)
+                || may_be_late && self.is_late(waited_ns, &serving)
+        })
     }
 
     /// Whether a request that has waited for so long is in time behind a step. By the means: with the tails of a machine

@@ -277,6 +277,15 @@ fn the_queue_admits_what_can_be_served_within_the_budget() {
         ..assignment()
     };
     assert_eq!(most(shared, idle, 0), 20);
+    // Where late answers are wanted, too, only the ring's size counts.
+    let patient = Assignment {
+        policy: Policy {
+            overload: Overload::AnswerLate,
+            ..shared.policy
+        },
+        ..shared
+    };
+    assert!(most(patient, Action::Train, 0) >= crate::queue::CAPACITY);
     // A step that does not fit in the budget at all costs nobody anything.
     let long = Assignment {
         train_ns: Some(96 * MS),

@@ -6,13 +6,12 @@ use fulcrum_plan::units::MilliRps;
 use fulcrum_runtime::arrivals::Arrivals;
 use fulcrum_runtime::queue::{Request, Ring};
 use fulcrum_runtime::random::Random;
-use fulcrum_runtime::schedule::{Assignment, Serving};
+use fulcrum_runtime::schedule::Assignment;
 use fulcrum_runtime::serve::{Clock, GivenUp, Loop, Turn, Work, WorkError};
 use fulcrum_runtime::telemetry::Telemetry;
 use std::cell::Cell;
 
 pub(crate) const SECOND_NS: u64 = 1_000_000_000;
-pub(crate) const HOUR_NS: u64 = 3600 * SECOND_NS;
 
 /// What goes wrong with durations.
 #[derive(Clone, Copy, Debug, Default)]
@@ -26,6 +25,8 @@ pub(crate) struct Disturbance {
     pub(crate) slower: f64,
     /// One in so many minibatches fails; 0 for never.
     pub(crate) fail_every: u64,
+    /// Everything takes this many times as long, because something else has the device, too; 0 for alone.
+    pub(crate) shared: f64,
 }
 
 struct Virtual(Cell<u64>);
@@ -54,6 +55,7 @@ impl Board<'_> {
             spike,
             slower,
             fail_every,
+            shared,
         } = self.disturbance;
         self.minibatches += 1;
         // Three uniform numbers make a bell that no machine computes differently.
@@ -61,6 +63,9 @@ impl Board<'_> {
         let mut took_ns = planned_ns * (1.0 + noise * bell);
         if spike_every > 0 && self.random.below(spike_every) == 0 {
             took_ns *= spike;
+        }
+        if shared > 0.0 {
+            took_ns *= shared;
         }
         if slower > 0.0 && self.clock.now_ns() > self.half_ns {
             took_ns *= slower;
@@ -101,6 +106,8 @@ pub(crate) struct Outcome {
     pub(crate) steps: u64,
     pub(crate) latency_p99_ns: u64,
     pub(crate) latency_max_ns: u64,
+    /// Time of all batches.
+    pub(crate) infer_ns: u64,
 }
 
 impl Outcome {
@@ -166,16 +173,6 @@ pub(crate) fn run(
         steps: telemetry.steps.get(),
         latency_p99_ns: telemetry.latency.quantile_ns(990_000),
         latency_max_ns: telemetry.latency.max_ns(),
+        infer_ns: telemetry.infer.sum_ns(),
     }
-}
-
-/// The best that training could do: all time that full batches leave.
-pub(crate) fn steps_at_most(
-    serving: &Serving,
-    train_ns: u64,
-    outcome: &Outcome,
-    duration_ns: u64,
-) -> f64 {
-    let batches = outcome.served as f64 / f64::from(serving.batch);
-    (duration_ns as f64 - batches * serving.infer_ns as f64) / train_ns as f64
 }
