@@ -255,9 +255,9 @@ impl<'a, C: Clock, W: Work> Loop<'a, C, W> {
         &self.requests
     }
 
-    /// Ends the loop and hands back what runs minibatches.
-    pub fn into_work(self) -> W {
-        self.work
+    /// Ends the loop and hands back what runs minibatches, and the queue's end with whoever still waits.
+    pub fn into_parts(self) -> (W, Receiver<'a>) {
+        (self.work, self.requests)
     }
 
     /// Decides once and does it. Does not allocate.

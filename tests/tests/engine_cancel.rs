@@ -140,7 +140,7 @@ fn a_step_that_would_make_a_request_late_is_cancelled_and_the_request_is_answere
         done.store(true, Ordering::Relaxed);
     });
     assert_eq!(telemetry.steps.get(), 0);
-    let mut work = looping.into_work();
+    let (mut work, _) = looping.into_parts();
     work.runs = 1;
     assert!(
         work.train().is_ok(),

@@ -6,14 +6,18 @@
 //!     [--repetitions 3] [--models DIR] [--data FILE.rec] [--batch 16] [--infer-runs 40]
 //! ```
 //!
-//! Variants, in turn and repeated; within a repetition in slices that take turns, because the machine's pace changes:
+//! Variants, in turn and repeated; within a repetition in slices that take turns, because the machine's pace changes. Before
+//! every round of slices it is measured, and the round's request rate and budget follow from it:
 //! - **managed**: the loop of `fulcrumd` with its watchdog, one minibatch at a time;
 //! - **pieces**: the same with each step in `--pieces` parts, as accumulation of gradients cuts it; counted in whole
 //!   steps;
-//! - **threads**: native sharing, the same loop without training beside a thread that trains back to back;
+//! - **threads**: native sharing, the same loop without training beside a thread that trains back to back; its queue
+//!   takes whoever comes, as `--overload answer-late` and a server of today do;
 //! - **processes**: the same with the training in a process of its own;
+//! - **admitted**: `threads` with the loop's own queue in front, which rejects who could not be answered in time;
 //! - **share**: managed with `--train-share`, in every slice the share of the time that makes its steps so far as many as
-//!   those of the better kind of native sharing: as much training at the same arrivals. In parts, if steps can be cut;
+//!   those of the better of `threads` and `processes`: as much training at the same arrivals. In parts, if steps can be
+//!   cut;
 //! - **inference**, **training**: each alone.
 //!
 //! Minibatches are runs of the same model one after the other, as of a deeper one, so that training steps
@@ -36,7 +40,7 @@ use fulcrum_runtime::arrivals::{Arrivals, Process};
 use fulcrum_runtime::engine::TrainingSession;
 use fulcrum_runtime::feeder::feed;
 use fulcrum_runtime::queue::{Request, Ring};
-use fulcrum_runtime::schedule::{Assignment, Policy, Serving};
+use fulcrum_runtime::schedule::{Assignment, Overload, Policy, Serving};
 use fulcrum_runtime::serve::{Clock, Loop, Turn};
 use fulcrum_runtime::telemetry::Counter;
 use fulcrum_runtime::watchdog::Watchdog;
@@ -48,18 +52,25 @@ use std::error::Error;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
-use table::{Ratios, Tally, print, print_head};
+use table::{Ratios, Tally, print, print_head, print_pace};
 use trainer::Trainer;
 
-const VARIANTS: [&str; 7] = [
+const VARIANTS: [&str; 8] = [
     "managed",
     "pieces",
     "threads",
     "processes",
+    "admitted",
     "share",
     "inference",
     "training",
 ];
+
+/// Most that `share` asks for. Native sharing gives training no more than half of the time and what inference leaves, and
+/// the gaps give it that, too: above, only the pace has changed.
+const SHARE_MAX: f64 = 0.6;
+/// How far `share` tries to be ahead: nothing makes up for what its last slice lacks.
+const SHARE_AHEAD: f64 = 0.03;
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
@@ -91,34 +102,15 @@ fn compare(options: &Options) -> Result<()> {
                 .then(|| Trainer::start(options, train_runs))
                 .transpose()?,
         };
-        let requests = vec![Request::default(); options.batch.into()];
         for &load_percent in &options.loads {
-            let (infer_ns, train_ns) = mean_ns(&mut models, &requests)?;
-            let full_ns = u64::from(options.batch) * 1_000_000_000_000;
-            let rate = MilliRps(u32::try_from(full_ns / infer_ns * load_percent / 100)?);
-            // Room for two steps and a second batch beyond the plan's own peak latency.
-            let window_ns = full_ns / u64::from(rate.0);
-            let room_ns = window_ns + 2 * infer_ns + 2 * train_ns;
-            let given_ns = options.budget_ms.map(|given_ms| given_ms * 1_000_000);
-            let budget_ns = given_ns.unwrap_or(room_ns);
             println!(
-                "batch of {} in {} us, step {} us, {:.0} requests/s ({load_percent} %), budget {} us, {} core(s), {}",
-                options.batch,
-                infer_ns / 1_000,
-                train_ns / 1_000,
-                f64::from(rate.0) / 1e3,
-                budget_ns / 1_000,
-                options.cores,
-                options.provider
+                "load {load_percent} %, steps of {train_runs} runs, {} core(s), {}",
+                options.cores, options.provider
             );
-            print_head();
             let case = Case {
                 options,
                 train_runs,
-                rate,
-                infer_ns,
-                train_ns,
-                budget_ns,
+                load_percent,
             };
             case.compare(&mut models, &mut native)?;
         }
@@ -136,24 +128,58 @@ struct Native<'a> {
 struct Case<'a> {
     options: &'a Options,
     train_runs: u32,
-    rate: MilliRps,
+    load_percent: u64,
+}
+
+/// What every slice of a round is for, by the pace just before.
+#[derive(Clone, Copy)]
+struct Round {
+    seed: u64,
     infer_ns: u64,
     train_ns: u64,
+    rate: MilliRps,
     budget_ns: u64,
 }
 
-impl Case<'_> {
-    fn assignment(&self, train_ns: Option<u64>) -> Assignment {
+impl Round {
+    /// Serves batches of a size, and trains if it is asked to.
+    fn assignment(&self, batch: u16, trains: bool, policy: Policy) -> Assignment {
         Assignment {
             serving: Some(Serving {
-                batch: self.options.batch,
+                batch,
                 infer_ns: self.infer_ns,
                 budget_ns: self.budget_ns,
             }),
-            train_ns,
+            train_ns: trains.then_some(self.train_ns),
             bulk: None,
-            policy: Policy::default(),
+            policy,
         }
+    }
+}
+
+impl Case<'_> {
+    /// Measures the pace.
+    ///
+    /// # Errors
+    /// A minibatch fails.
+    fn round(&self, models: &mut Scaled<'_>, seed: u64) -> Result<Round> {
+        let Options {
+            batch, budget_ms, ..
+        } = *self.options;
+        let (infer_ns, train_ns) = mean_ns(models, &vec![Request::default(); batch.into()])?;
+        let full_ns = u64::from(batch) * 1_000_000_000_000;
+        let rate = MilliRps(u32::try_from(full_ns / infer_ns * self.load_percent / 100)?);
+        // Room for two steps and a second batch beyond the plan's own peak latency.
+        let window_ns = full_ns / u64::from(rate.0);
+        let room_ns = window_ns + 2 * infer_ns + 2 * train_ns;
+        let given_ns = budget_ms.map(|given_ms| given_ms * 1_000_000);
+        Ok(Round {
+            seed,
+            infer_ns,
+            train_ns,
+            rate,
+            budget_ns: given_ns.unwrap_or(room_ns),
+        })
     }
 
     fn compare(&self, models: &mut Scaled<'_>, native: &mut Native<'_>) -> Result<()> {
@@ -164,6 +190,8 @@ impl Case<'_> {
             ("pieces", "processes"),
             ("share", "threads"),
             ("share", "processes"),
+            ("managed", "admitted"),
+            ("share", "admitted"),
         ]
         .map(|(one, other)| Ratios::new(one, other));
         for repetition in 1..=self.options.repetitions {
@@ -172,14 +200,18 @@ impl Case<'_> {
                 .filter(|variant| self.has(variant))
                 .map(|variant| (variant, Tally::default()))
                 .collect();
+            let mut rounds = Vec::new();
             for slice in 0..self.options.slices {
-                let seed = repetition << 32 | u64::from(slice);
+                let round = self.round(models, repetition << 32 | u64::from(slice))?;
                 for index in 0..tallies.len() {
-                    let share = self.native_share(&tallies);
+                    let share = self.native_share(&round, &tallies);
                     let (variant, tally) = &mut tallies[index];
-                    self.run(variant, seed, models, native, share, tally)?;
+                    self.run(variant, &round, models, native, share, tally)?;
                 }
+                rounds.push(round);
             }
+            print_pace(&rounds);
+            print_head();
             for (variant, tally) in &tallies {
                 print(variant, repetition, tally);
             }
@@ -194,13 +226,14 @@ impl Case<'_> {
     }
 
     /// The share of a slice that `share` needs to have done as many steps as the better kind of native sharing.
-    fn native_share(&self, tallies: &[(&str, Tally)]) -> f64 {
+    fn native_share(&self, round: &Round, tallies: &[(&str, Tally)]) -> f64 {
         let of = |wanted| tallies.iter().find(|(name, _)| *name == wanted);
         let steps = |wanted| of(wanted).map_or(0.0, |(_, tally)| tally.steps);
-        let missing = steps("threads").max(steps("processes")) - steps("share");
+        let wanted = steps("threads").max(steps("processes")) * (1.0 + SHARE_AHEAD);
+        let missing = wanted - steps("share");
         let step_s = of("managed").and_then(|(_, tally)| tally.step_s());
-        let step_s = step_s.unwrap_or(self.train_ns as f64 / 1e9);
-        (missing * step_s / self.slice().as_secs_f64()).clamp(0.0, 0.9)
+        let step_s = step_s.unwrap_or(round.train_ns as f64 / 1e9);
+        (missing * step_s / self.slice().as_secs_f64()).clamp(0.0, SHARE_MAX)
     }
 
     /// Whether a variant is asked for, and possible.
@@ -217,54 +250,55 @@ impl Case<'_> {
     fn run(
         &self,
         variant: &str,
-        seed: u64,
+        round: &Round,
         models: &mut Scaled<'_>,
         native: &mut Native<'_>,
         share: f64,
         tally: &mut Tally,
     ) -> Result<()> {
-        let managed = self.assignment(Some(self.train_ns));
         let slice_s = self.slice().as_secs_f64();
-        let alone = |models: &mut Scaled<'_>, tally: &mut Tally| {
-            self.serve(models, self.assignment(None), seed, 1, tally)
+        let policy = |overload, train_share_per_mille| Policy {
+            overload,
+            train_share_per_mille,
+        };
+        let admitting = policy(Overload::RejectNewest, 0);
+        let assignment = |trains, policy| round.assignment(self.options.batch, trains, policy);
+        let managed = assignment(true, admitting);
+        let mut on_thread = |models: &mut Scaled<'_>, policy, tally: &mut Tally| {
+            let trainer = native.thread.as_mut().ok_or("no models for a thread")?;
+            let serving = assignment(false, policy);
+            let steps_per_s =
+                trainer::on_thread(trainer, || self.serve(models, serving, round, 1, tally))?;
+            tally.steps += steps_per_s * slice_s;
+            Ok(())
         };
         match variant {
-            "managed" => self.serve(models, managed, seed, 1, tally),
-            "pieces" => self.serve(models, managed, seed, self.options.pieces, tally),
-            "threads" => {
-                let trainer = native.thread.as_mut().ok_or("no models for a thread")?;
-                let steps_per_s = trainer::on_thread(trainer, || alone(models, tally))?;
-                tally.steps += steps_per_s * slice_s;
-                Ok(())
-            }
+            "managed" => self.serve(models, managed, round, 1, tally),
+            "pieces" => self.serve(models, managed, round, self.options.pieces, tally),
+            "threads" => on_thread(models, policy(Overload::AnswerLate, 0), tally),
+            "admitted" => on_thread(models, admitting, tally),
             "processes" => {
                 let trainer = native.process.as_mut().ok_or("no process")?;
-                let steps_per_s = trainer.beside(|| alone(models, tally))?;
+                let serving = assignment(false, policy(Overload::AnswerLate, 0));
+                let steps_per_s =
+                    trainer.beside(|| self.serve(models, serving, round, 1, tally))?;
                 tally.steps += steps_per_s * slice_s;
                 Ok(())
             }
             "share" => {
-                let promised = Assignment {
-                    policy: Policy {
-                        train_share_per_mille: (share * 1e3) as u16,
-                        ..managed.policy
-                    },
-                    ..managed
-                };
-                let pieces = if self.can_be_cut() {
-                    self.options.pieces
-                } else {
-                    1
-                };
-                self.serve(models, promised, seed, pieces, tally)
+                let share_per_mille = (share * 1e3) as u16;
+                let promised = assignment(true, policy(Overload::RejectNewest, share_per_mille));
+                let cut = self.can_be_cut();
+                let pieces = if cut { self.options.pieces } else { 1 };
+                self.serve(models, promised, round, pieces, tally)
             }
-            "inference" => alone(models, tally),
+            "inference" => self.serve(models, assignment(false, admitting), round, 1, tally),
             _ => {
                 let only = Assignment {
                     serving: None,
                     ..managed
                 };
-                self.serve(models, only, seed, 1, tally)
+                self.serve(models, only, round, 1, tally)
             }
         }
     }
@@ -278,10 +312,11 @@ impl Case<'_> {
         &self,
         models: &mut Scaled<'_>,
         assignment: Assignment,
-        seed: u64,
+        round: &Round,
         pieces: u32,
         tally: &mut Tally,
     ) -> Result<()> {
+        let seed = round.seed;
         let assignment = Assignment {
             train_ns: assignment
                 .train_ns
@@ -298,7 +333,7 @@ impl Case<'_> {
         let training = models.models.training.as_ref();
         let cancel = training.map(TrainingSession::cancel_handle);
         // Of those who do not serve nobody asks anything.
-        let rate = assignment.serving.map_or(MilliRps(1), |_| self.rate);
+        let rate = assignment.serving.map_or(MilliRps(1), |_| round.rate);
         let arrivals = Arrivals::new(Process::Poisson, rate, seed, 0).ok_or("a rate of zero")?;
         let (watchdog, loop_thread) = (Watchdog::default(), thread::current());
         let mut looping = Loop::new(&clock, &mut *models, receiver, telemetry, assignment, rate)
@@ -329,12 +364,23 @@ impl Case<'_> {
             done.store(true, Ordering::Relaxed);
             result
         })?;
-        let waiting = looping.requests().pending() as u64;
+        let (ended_ns, (_, mut left)) = (clock.now_ns(), looping.into_parts());
+        let (mut waiting, mut overdue) = (0, 0);
+        while let Some(request) = left.take() {
+            let waited_ns = ended_ns.saturating_sub(request.arrival_ns);
+            let is_overdue = waited_ns > round.budget_ns;
+            *(if is_overdue {
+                &mut overdue
+            } else {
+                &mut waiting
+            }) += 1;
+        }
         models.train_runs = self.train_runs;
         let steps = tally.telemetry.steps.get() - steps_before;
         tally.steps += steps as f64 / f64::from(pieces);
         tally.seconds += run.as_secs_f64();
-        // Whoever still waits is neither answered nor missed.
+        // Of whoever still waits only those are missed who have waited for too long already.
+        tally.overdue += overdue;
         tally.arrived += counts.arrived() - waiting;
         tally.rejected += counts.rejected();
         Ok(())

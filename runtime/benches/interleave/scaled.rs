@@ -11,8 +11,8 @@ use fulcrum_runtime::telemetry::Counter;
 use std::time::{Duration, Instant};
 
 /// How long the times of minibatches are measured for, and how often at least.
-const PACE: Duration = Duration::from_secs(2);
-const ROUNDS_LEAST: u32 = 9;
+const PACE: Duration = Duration::from_millis(300);
+const ROUNDS_LEAST: u32 = 3;
 
 /// Models that are several times as deep as the files'.
 pub(crate) struct Scaled<'a> {
@@ -80,7 +80,7 @@ impl Work for Scaled<'_> {
     }
 }
 
-/// Mean times of an inference minibatch and of a training step, in turn for a while: the machine's pace changes.
+/// Mean times of an inference minibatch and of a training step, in turn for a while.
 ///
 /// # Errors
 /// That of a minibatch.

@@ -1,5 +1,6 @@
 //! What the variants did, and how they compare.
 
+use crate::Round;
 use fulcrum_runtime::telemetry::Telemetry;
 
 /// What one variant does, over all slices of a repetition.
@@ -8,6 +9,8 @@ pub(crate) struct Tally {
     pub(crate) telemetry: Telemetry,
     pub(crate) arrived: u64,
     pub(crate) rejected: u64,
+    /// Who still waited at the end of a slice, for longer than the budget.
+    pub(crate) overdue: u64,
     /// Whole training steps.
     pub(crate) steps: f64,
     pub(crate) seconds: f64,
@@ -26,9 +29,29 @@ impl Tally {
 
     /// Late, rejected or failed, of a thousand requests.
     fn missed_per_mille(&self) -> f64 {
-        let missed = self.telemetry.late.get() + self.rejected + self.telemetry.failed.get();
+        let late = self.telemetry.late.get() + self.overdue;
+        let missed = late + self.rejected + self.telemetry.failed.get();
         missed as f64 * 1e3 / self.arrived.max(1) as f64
     }
+}
+
+/// The pace of a repetition's rounds: median, least and most.
+pub(crate) fn print_pace(rounds: &[Round]) {
+    let spread = |of: fn(&Round) -> u64| {
+        let mut values: Vec<u64> = rounds.iter().map(of).collect();
+        values.sort_unstable();
+        let (least, most) = (values.first(), values.last());
+        let median = values.get(values.len() / 2);
+        [median, least, most].map(|value| value.map_or(0, |value| *value))
+    };
+    let [batch, batch_least, batch_most] = spread(|round| round.infer_ns / 1_000);
+    let [step, step_least, step_most] = spread(|round| round.train_ns / 1_000);
+    let [rate, ..] = spread(|round| u64::from(round.rate.0) / 1_000);
+    let [budget, ..] = spread(|round| round.budget_ns / 1_000);
+    println!(
+        "batch in {batch} us ({batch_least} to {batch_most}), step in {step} us ({step_least} to {step_most}), \
+         {rate} requests/s, budget {budget} us"
+    );
 }
 
 pub(crate) fn print_head() {
