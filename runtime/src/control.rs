@@ -169,7 +169,12 @@ pub enum Event {
     },
     /// Clocks that something else had changed were set again.
     Mended,
+    /// A step and a batch take longer than the latency budget, so that training cannot have the share it was promised.
+    PromiseBroken,
 }
+
+/// As many looks in a row show that a promise cannot be kept: one might be a pause of the machine.
+const BROKEN_LOOKS: u8 = 2;
 
 /// Slots of the ring of events; one stays empty.
 const EVENT_SLOTS: usize = 64;
@@ -256,6 +261,9 @@ pub struct Control<'a, B> {
     drifts_seen: u64,
     busy_seen: Busy,
     drawn_seen: Drawn,
+    /// Looks in a row that showed that training cannot have its share in this mode; more than [`BROKEN_LOOKS`] once that
+    /// was said.
+    broken_looks: u8,
 }
 
 impl<'a, B: SetMode> Control<'a, B> {
@@ -280,6 +288,7 @@ impl<'a, B: SetMode> Control<'a, B> {
             drifts_seen: 0,
             busy_seen: Busy::default(),
             drawn_seen: readings.drawn(),
+            broken_looks: 0,
         }
     }
 
@@ -292,6 +301,21 @@ impl<'a, B: SetMode> Control<'a, B> {
     fn say(&mut self, event: Event) {
         // Full: nobody has listened for 63 events, and an older one matters more than this.
         let _ = self.events.enqueue(event);
+    }
+
+    /// Says once in a mode that training cannot have the share it was promised.
+    fn check_promise(&mut self, schedule: &Schedule) {
+        if self.broken_looks > BROKEN_LOOKS {
+            return;
+        }
+        self.broken_looks = match schedule.can_keep_promise() {
+            true => 0,
+            false => self.broken_looks.saturating_add(1),
+        };
+        if self.broken_looks == BROKEN_LOOKS {
+            self.broken_looks = self.broken_looks.saturating_add(1);
+            self.say(Event::PromiseBroken);
+        }
     }
 
     fn read(&mut self, schedule: &Schedule, requests: Requests) -> Reading {
@@ -416,6 +440,7 @@ impl<B: SetMode> Modes for Control<'_, B> {
             self.want(now_ns, change);
         }
         self.press(now_ns);
+        self.check_promise(schedule);
     }
 
     fn wanted(&self) -> Option<Switch> {
@@ -453,6 +478,7 @@ impl<B: SetMode> Modes for Control<'_, B> {
             return None;
         }
         self.guard.done(now_ns, solution);
+        self.broken_looks = 0;
         self.busy_seen = Busy::default();
         self.say(Event::Changed {
             reason,

@@ -373,12 +373,18 @@ impl Guard {
             // The loop copes with pace and arrivals where it is.
             return None;
         }
-        let can_train = |row: &Row| self.step_cell(plan, row).is_some();
-        let kept = (self.train_share_per_mille > 0).then_some(can_train);
+        // A step beside which a batch is in time, as the schedule has it (`Schedule::can_keep_promise`).
+        let spares_step = |row: &Row, batch: &Cell| {
+            let step = self.step_cell(plan, row);
+            step.is_some_and(|step| {
+                step.time_us.0.saturating_add(batch.time_us.0) <= demand.latency_us.0
+            })
+        };
+        let kept = (self.train_share_per_mille > 0).then_some(spares_step);
         let solution = kept
-            .and_then(|can_train| self.fastest_inference(plan, workload, can_train))
+            .and_then(|spares_step| self.fastest_inference(plan, workload, spares_step))
             .or_else(|| select(plan, Problem::Inference(workload), &demand))
-            .or_else(|| self.fastest_inference(plan, workload, |_| true))
+            .or_else(|| self.fastest_inference(plan, workload, |_, _| true))
             .or_else(|| self.least_power_inference(plan, workload))?;
         Some(self.with_gaps(plan, solution))
     }
@@ -462,22 +468,22 @@ impl Guard {
         })
     }
 
-    /// The cell under the cap that serves the most requests per second, where none serves as many as come, of the rows
-    /// that suit.
+    /// The cell under the cap that serves the most requests per second, where none serves as many as come, of those that
+    /// suit.
     fn fastest_inference(
         &self,
         plan: &PlanTable,
         workload: usize,
-        suits: impl Fn(&Row) -> bool,
+        suits: impl Fn(&Row, &Cell) -> bool,
     ) -> Option<Solution> {
         let half_us = self.asked.latency_us.0 / 2;
-        let rows = plan.rows.iter().enumerate().filter(|(_, row)| suits(row));
-        let cells = rows.flat_map(|(index, row)| {
+        let cells = plan.rows.iter().enumerate().flat_map(|(index, row)| {
             plan.slots_infer(workload)
                 .filter_map(move |(slot, batch)| Some((row.cell(slot)?, index, row, batch)))
         });
-        let fitting = cells.filter(|(cell, ..)| {
-            cell.power_mw <= self.cap.power_mw() && cell.time_us.0 <= half_us && cell.time_us.0 > 0
+        let fitting = cells.filter(|(cell, _, row, _)| {
+            let within = cell.power_mw <= self.cap.power_mw() && cell.time_us.0 <= half_us;
+            within && cell.time_us.0 > 0 && suits(row, cell)
         });
         let (cell, index, row, batch) = fitting.max_by_key(|(cell, index, _, batch)| {
             let per_second = u64::from(*batch).saturating_mul(1_000_000_000);

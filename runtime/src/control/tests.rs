@@ -175,6 +175,38 @@ fn drift_is_mended_by_setting_the_same_mode_again() {
 }
 
 #[test]
+fn a_share_that_cannot_be_had_is_said_once() {
+    with_control(0, |control, _, _, _, events| {
+        let training = |train_ms: u64| {
+            let assignment = Assignment {
+                serving: Some(Serving {
+                    batch: 4,
+                    infer_ns: 20_000_000,
+                    budget_ns: 500_000_000,
+                }),
+                train_ns: Some(train_ms * 1_000_000),
+                bulk: None,
+                policy: Policy {
+                    train_share_per_mille: 200,
+                    ..Policy::default()
+                },
+            };
+            Schedule::new(assignment, 0)
+        };
+        let mut told = Vec::new();
+        for (look, train_ms) in [400, 490, 400, 490, 490, 490, 400, 490, 490]
+            .iter()
+            .enumerate()
+        {
+            let now_ns = (look as u64 + 1) * guard::LOOK_NS;
+            control.look(now_ns, &training(*train_ms), arrived(10 * look as u64));
+            told.extend(events.dequeue().map(|event| (look, event)));
+        }
+        assert_eq!(told, [(4, Event::PromiseBroken)]);
+    });
+}
+
+#[test]
 fn over_current_from_before_the_start_is_not_ours() {
     with_control(0, |control, schedule, readings, _, _| {
         readings.set(None, Some(7), false);

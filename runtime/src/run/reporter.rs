@@ -84,6 +84,11 @@ pub(crate) fn log_event(job: &Job<'_>, event: &Event) {
             let message = "something else changed the clocks; they were set again";
             tell(job, Level::Warn, message.to_owned());
         }
+        Event::PromiseBroken => {
+            let message = "--train-share: in this mode a training step and a batch take longer than --latency-ms, so that \
+                           training only gets gaps; make steps shorter (docs/loop.md)";
+            tell(job, Level::Warn, message.to_owned());
+        }
     }
 }
 

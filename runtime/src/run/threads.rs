@@ -156,12 +156,6 @@ pub(crate) fn work<'a>(
         .with_modes(&mut control)
         .with_bulk(bulk_receiver)
         .with_watchdog(&watchdog);
-    if !looping.schedule().can_keep_promise() {
-        log::warn!(
-            "--train-share: a training step and a batch take longer than --latency-ms, so that training only gets gaps; \
-             make steps shorter (docs/loop.md)"
-        );
-    }
     let mut outcome = thread::scope(|scope| {
         let reporter = scope.spawn(|| report_until(job, counts, &mut listen, &done));
         if let Some(listener) = &doors.status {
