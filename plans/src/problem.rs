@@ -154,10 +154,10 @@ impl Throughput {
     /// Compares two throughputs at the same rate.
     #[must_use]
     pub fn compare(&self, other: &Self) -> Ordering {
-        // 64 bits by 32 bits: nothing saturates.
+        // 64 bits by 32 bits: nothing wraps.
         let times = |steps: u64, step_batch: u16, batch: u16| {
-            let per_step = u32::from(step_batch).saturating_mul(u32::from(batch));
-            u128::from(steps).saturating_mul(u128::from(per_step))
+            let per_step = u32::from(step_batch).wrapping_mul(u32::from(batch));
+            u128::from(steps).wrapping_mul(u128::from(per_step))
         };
         let ours = times(self.steps, self.step_batch, other.batch);
         let theirs = times(other.steps, other.step_batch, self.batch);

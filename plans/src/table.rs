@@ -69,7 +69,7 @@ impl Row {
         self.cells.get(slot).and_then(Option::as_ref)
     }
 
-    /// The smallest power of the row: rows are sorted by it, so a budget needs a prefix only.
+    /// The smallest power of the row: rows are sorted by it.
     #[inline]
     #[must_use]
     pub fn power_min(&self) -> Option<MilliWatt> {
@@ -157,4 +157,14 @@ impl PlanTable {
             .sum();
         infer.saturating_add(usize::from(self.train.is_some()))
     }
+}
+
+/// Inserts an item, moving what is behind; back comes an item that finds no room. (heapless' own `insert` panics beyond
+/// the end, and no compiler knows that `at` is not: I1.)
+pub(crate) fn insert<T, const N: usize>(list: &mut Vec<T, N>, at: usize, item: T) -> Result<(), T> {
+    list.push(item)?;
+    if let Some(tail @ [_, ..]) = list.get_mut(at..) {
+        tail.rotate_right(1);
+    }
+    Ok(())
 }

@@ -23,7 +23,9 @@
 use crate::board::{self, Board, Clocks};
 use crate::check::{CheckError, check};
 use crate::mode::PowerMode;
-use crate::table::{CELLS_MAX, Cell, INFER_MAX, PlanTable, Provenance, ROWS_MAX, Row, Workload};
+use crate::table::{
+    CELLS_MAX, Cell, INFER_MAX, PlanTable, Provenance, ROWS_MAX, Row, Workload, insert,
+};
 use crate::units::{Khz, MicroSec, MilliWatt};
 use heapless::Vec;
 use serde::{Deserialize, Serialize};
@@ -168,11 +170,7 @@ fn occurring(rows: &[Row], clock: impl Fn(&PowerMode) -> Khz) -> Option<Clocks> 
     for row in rows {
         let khz = clock(&row.mode);
         if let Err(at) = clocks.binary_search(&khz) {
-            // Not `insert`: it panics beyond the end, and no compiler knows that `at` is not.
-            clocks.push(khz).ok()?;
-            if let Some(tail @ [_, ..]) = clocks.get_mut(at..) {
-                tail.rotate_right(1);
-            }
+            insert(&mut clocks, at, khz).ok()?;
         }
     }
     Some(clocks)

@@ -6,7 +6,7 @@
 mod sample;
 
 use fulcrum_plan::problem::Demand;
-use fulcrum_plan::select::{Problem, Solution, select};
+use fulcrum_plan::select::{Problem, Selector, Solution, select};
 use fulcrum_plan::units::{MicroSec, MilliRps, MilliWatt};
 use fulcrum_plan::{Cell, PlanTable};
 
@@ -135,6 +135,7 @@ fn assert_same(found: Option<Solution>, naive: Option<Naive>, context: &str) {
 fn compare(plan: &PlanTable, seed: u64, demands: impl Fn(&mut sample::Rng) -> Demand) -> usize {
     let mut rng = sample::Rng(seed ^ 0xdead_beef);
     let mut answered = 0;
+    let selector = Selector::new(plan);
     for _ in 0..20 {
         let demand = demands(&mut rng);
         for problem in [
@@ -144,7 +145,7 @@ fn compare(plan: &PlanTable, seed: u64, demands: impl Fn(&mut sample::Rng) -> De
             Problem::TrainingInference(1),
             Problem::TwoInferences,
         ] {
-            let found = select(plan, problem, &demand);
+            let found = selector.select(problem, &demand);
             answered += usize::from(found.is_some());
             let context = format!("seed {seed}, {problem:?}, {demand:?}");
             assert_same(found, naive(plan, problem, &demand), &context);

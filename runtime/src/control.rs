@@ -8,7 +8,7 @@
 use crate::guard::{self, Change, Guard, Reading, Reason};
 use crate::schedule::{Assignment, Bulk, Busy, Policy, Schedule, Switch};
 use crate::serve::{Modes, Requests};
-use fulcrum_plan::select::{Problem, Solution};
+use fulcrum_plan::select::{Problem, Selector, Solution};
 use fulcrum_plan::units::{MicroSec, MilliRps, MilliWatt};
 use fulcrum_plan::{Cell, PlanTable, PowerMode};
 use heapless::spsc::{Consumer, Producer, Queue};
@@ -251,7 +251,7 @@ struct Wanted {
 /// The guard with its hands: the loop's [`Modes`].
 pub struct Control<'a, B> {
     guard: Guard,
-    plan: &'a PlanTable,
+    selector: Selector<'a>,
     board: B,
     readings: &'a Readings,
     events: Producer<'a, Event>,
@@ -278,7 +278,7 @@ impl<'a, B: SetMode> Control<'a, B> {
     ) -> Self {
         Self {
             guard,
-            plan,
+            selector: Selector::new(plan),
             board,
             readings,
             events,
@@ -352,19 +352,18 @@ impl<'a, B: SetMode> Control<'a, B> {
         let busy = schedule.busy();
         let before = core::mem::replace(&mut self.busy_seen, busy);
         let index = self.guard.current().row;
-        let row = self.plan.rows.get(index)?;
+        let plan = self.selector.plan();
+        let row = plan.rows.get(index)?;
         let Assignment { serving, bulk, .. } = schedule.assignment();
         let power_mw = |cell: Option<&Cell>| cell.map_or(0, |cell| cell.power_mw.0);
-        let infer = |workload: usize, batch: u16| {
-            power_mw(guard::infer_cell(self.plan, index, workload, batch))
-        };
+        let infer =
+            |workload: usize, batch: u16| power_mw(guard::infer_cell(plan, index, workload, batch));
         let full = serving.map_or(0, |serving| serving.batch);
-        let smaller = self
-            .plan
+        let smaller = plan
             .slots_infer(0)
             .filter(|(_, batch)| *batch < full)
             .map(|(slot, _)| power_mw(row.cell(slot)));
-        let train = power_mw(self.plan.slot_train().and_then(|slot| row.cell(slot)));
+        let train = power_mw(plan.slot_train().and_then(|slot| row.cell(slot)));
         let (mut energy, mut busy_ns, mut peak_mw) = (0_u128, 0_u64, 0);
         for (power_mw, ns, seen_ns) in [
             (infer(0, full), busy.infer_ns, before.infer_ns),
@@ -436,7 +435,7 @@ impl<B: SetMode> Modes for Control<'_, B> {
             return;
         }
         let reading = self.read(schedule, requests);
-        if let Some(change) = self.guard.step(now_ns, self.plan, &reading) {
+        if let Some(change) = self.guard.step(now_ns, &self.selector, &reading) {
             self.want(now_ns, change);
         }
         self.press(now_ns);
@@ -486,7 +485,7 @@ impl<B: SetMode> Modes for Control<'_, B> {
             batch: solution.serving.map_or(0, |serving| serving.batch),
             trains: solution.background.is_some(),
         });
-        Some(self.duty.assignment(self.plan, &solution))
+        Some(self.duty.assignment(self.selector.plan(), &solution))
     }
 }
 

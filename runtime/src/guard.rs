@@ -49,7 +49,7 @@ mod rate;
 pub use cap::CALM_NS;
 use cap::Cap;
 use fulcrum_plan::problem::{self, Demand, Throughput};
-use fulcrum_plan::select::{Background, Problem, Serving, Solution, select};
+use fulcrum_plan::select::{Background, Problem, Selector, Serving, Solution};
 use fulcrum_plan::units::{MicroSec, MilliRps, MilliWatt};
 use fulcrum_plan::{Cell, PlanTable, PowerMode, Row};
 use meter::Meter;
@@ -226,7 +226,13 @@ impl Guard {
 
     /// Looks at what was measured, and asks for a change if one is needed.
     #[must_use]
-    pub fn step(&mut self, now_ns: u64, plan: &PlanTable, reading: &Reading) -> Option<Change> {
+    pub fn step(
+        &mut self,
+        now_ns: u64,
+        selector: &Selector<'_>,
+        reading: &Reading,
+    ) -> Option<Change> {
+        let plan = selector.plan();
         let elapsed_ns = now_ns.saturating_sub(self.looked_ns);
         self.looked_ns = now_ns;
         let power_mw = self.meter.observe(plan, reading, elapsed_ns);
@@ -243,7 +249,7 @@ impl Guard {
             None
         };
         let reason = reason.or(requests)?;
-        let solution = self.choose(plan, reason)?;
+        let solution = self.choose(selector, reason)?;
         let same = solution.row == self.current.row
             && solution.serving.map(|serving| serving.batch)
                 == self.current.serving.map(|serving| serving.batch)
@@ -360,13 +366,15 @@ impl Guard {
 
     /// The best row for what is demanded. If none does all of it, one that answers the requests; else one that
     /// answers the most of them; and if none is within the cap, the one of the least power.
-    fn choose(&self, plan: &PlanTable, reason: Reason) -> Option<Solution> {
+    fn choose(&self, selector: &Selector<'_>, reason: Reason) -> Option<Solution> {
+        let plan = selector.plan();
         let demand = self.demanded()?;
-        if let Some(solution) = select(plan, self.problem, &demand) {
+        if let Some(solution) = selector.select(self.problem, &demand) {
             return Some(solution);
         }
         let Some(workload) = self.workload() else {
-            let least = self.cap.is_lowered().then(|| least_power_training(plan));
+            let lowered = self.cap.is_lowered();
+            let least = lowered.then(|| least_power_training(selector));
             return least.flatten();
         };
         if !reason.is_urgent() && self.serves(plan) {
@@ -383,7 +391,7 @@ impl Guard {
         let kept = (self.train_share_per_mille > 0).then_some(spares_step);
         let solution = kept
             .and_then(|spares_step| self.fastest_inference(plan, workload, spares_step))
-            .or_else(|| select(plan, Problem::Inference(workload), &demand))
+            .or_else(|| selector.select(Problem::Inference(workload), &demand))
             .or_else(|| self.fastest_inference(plan, workload, |_, _| true))
             .or_else(|| self.least_power_inference(plan, workload))?;
         Some(self.with_gaps(plan, solution))
@@ -539,7 +547,8 @@ pub(crate) fn infer_cell(
 }
 
 /// The training cell of the least power: a board that only trains goes on as slowly as it can.
-fn least_power_training(plan: &PlanTable) -> Option<Solution> {
+fn least_power_training(selector: &Selector<'_>) -> Option<Solution> {
+    let plan = selector.plan();
     let slot = plan.slot_train()?;
     let least = plan
         .rows
@@ -552,7 +561,7 @@ fn least_power_training(plan: &PlanTable) -> Option<Solution> {
         latency_us: MicroSec(u32::MAX),
         rate: MilliRps(0),
     };
-    select(plan, Problem::Training, &demand)
+    selector.select(Problem::Training, &demand)
 }
 
 #[cfg(test)]

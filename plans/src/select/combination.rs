@@ -23,8 +23,8 @@ impl Combination {
     /// A row's combination of two slots; `None` if it does not meet the demand.
     pub(super) fn new(
         row: usize,
-        (infer, infer_cell): (&InferSlot, &Cell),
-        (step, step_cell): (&StepSlot, &Cell),
+        (infer, infer_cell): (&InferSlot<'_>, &Cell),
+        (step, step_cell): (&StepSlot<'_>, &Cell),
         demand: &Demand,
     ) -> Option<Self> {
         let (time_us, step_time_us) = (infer_cell.time_us, step_cell.time_us);

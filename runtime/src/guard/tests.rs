@@ -70,7 +70,7 @@ impl Bench {
     fn new() -> Self {
         let plan = plan();
         let problem = Problem::TrainingInference(0);
-        let current = select(&plan, problem, &DEMAND).unwrap();
+        let current = Selector::new(&plan).select(problem, &DEMAND).unwrap();
         assert_eq!((current.row, current.serving.unwrap().batch), (2, 8));
         Self {
             guard: Guard::new(problem, DEMAND, current, 0),
@@ -98,7 +98,9 @@ impl Bench {
 
     fn step(&mut self, reading: Reading) -> Option<Change> {
         assert!(self.guard.is_due(self.now_ns));
-        let change = self.guard.step(self.now_ns, &self.plan, &reading)?;
+        let change = self
+            .guard
+            .step(self.now_ns, &Selector::new(&self.plan), &reading)?;
         self.guard.done(self.now_ns, change.solution);
         Some(change)
     }
@@ -459,9 +461,10 @@ fn arrivals_are_followed_after_the_dwell_time() {
 #[test]
 fn a_board_that_only_trains_ends_in_its_row_of_the_least_power() {
     let plan = plan();
-    let current = select(&plan, Problem::Training, &DEMAND).unwrap();
+    let selector = Selector::new(&plan);
+    let current = selector.select(Problem::Training, &DEMAND).unwrap();
     let mut guard = Guard::new(Problem::Training, DEMAND, current, 0);
-    let change = guard.step(SECOND_NS, &plan, &drawing(79_000)).unwrap();
+    let change = guard.step(SECOND_NS, &selector, &drawing(79_000)).unwrap();
     assert_eq!(change.solution.row, 0);
     assert!(change.solution.background.is_some());
 }

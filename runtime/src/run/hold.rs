@@ -8,6 +8,7 @@ use super::reporter::{CONFIRM_AFTER, confirm, log_event, tell};
 use super::threads::{Monotonic, WAIT_MAX, hand_out};
 use super::watcher::{EVERY, Sensed, Watcher};
 use fulcrum_plan::PowerMode;
+use fulcrum_plan::select::Selector;
 use fulcrum_plan::units::MilliRps;
 use fulcrum_runtime::board::Jetson;
 use fulcrum_runtime::control::{Drawn, Event, Readings};
@@ -51,6 +52,7 @@ fn hold_until(
     let mut holder = Holder {
         board,
         guard: Guard::new(job.problem, demand(job.options), job.solution, 0),
+        selector: Selector::new(job.plan),
         watcher: Watcher::default(),
         drawn: readings.drawn(),
         readings,
@@ -79,6 +81,7 @@ fn hold_until(
 struct Holder<'a> {
     board: &'a mut Jetson,
     guard: Guard,
+    selector: Selector<'a>,
     watcher: Watcher,
     readings: &'a Readings,
     /// What was read up to the last look.
@@ -94,7 +97,7 @@ impl Holder<'_> {
         let over_current = self.watcher.seen.over_current_events > before.over_current_events;
         if self.guard.is_due(now_ns) || over_current {
             let reading = self.reading(&sensed, over_current, demand(job.options).rate, now_ns);
-            if let Some(change) = self.guard.step(now_ns, job.plan, &reading) {
+            if let Some(change) = self.guard.step(now_ns, &self.selector, &reading) {
                 self.change(job, now_ns, change);
             }
         }

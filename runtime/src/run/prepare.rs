@@ -133,7 +133,7 @@ fn keep_batches(plan: &mut PlanTable, workload: usize, sessions: &[InferenceSess
     if let Some(workload) = plan.infer.get_mut(workload) {
         workload.batches.retain(|batch| runs(*batch));
     }
-    // Selection relies on rows that have a cell and are sorted by their smallest power.
+    // Rows of a plan have a cell and are sorted by their smallest power.
     plan.rows.retain(|row| row.power_min().is_some());
     plan.rows
         .sort_unstable_by_key(|row| (row.power_min(), row.mode));

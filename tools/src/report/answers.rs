@@ -10,7 +10,7 @@ use super::question::{Question, Step, steps};
 use super::scale::Scale;
 use fulcrum_plan::PlanTable;
 use fulcrum_plan::problem::Demand;
-use fulcrum_plan::select::{Problem, Solution, select};
+use fulcrum_plan::select::{Problem, Selector, Solution};
 use fulcrum_plan::units::{MicroSec, MilliRps, MilliWatt};
 
 fn per_second(rate: MilliRps) -> String {
@@ -47,13 +47,17 @@ const TRAINING: [Column<'static>; 5] = [
 
 fn training(plan: &PlanTable) -> Option<Element> {
     let name = plan.train.as_ref()?.name.as_str();
+    let selector = Selector::new(plan);
     let rows = budgets::powers(plan).into_iter().map(|power_mw| {
         let demand = Demand {
             power_mw,
             latency_us: MicroSec(0),
             rate: MilliRps(0),
         };
-        training_row(power_mw, select(plan, Problem::Training, &demand).as_ref())
+        training_row(
+            power_mw,
+            selector.select(Problem::Training, &demand).as_ref(),
+        )
     });
     let all = steps(plan, Problem::Training, MicroSec(0), MilliRps(0));
     let count = all.len();
@@ -114,13 +118,14 @@ impl Inquiry<'_> {
     }
 
     fn answers(&self, power_mw: MilliWatt) -> Vec<Option<Solution>> {
+        let selector = Selector::new(&self.subject.plan);
         let answer = |rate: &MilliRps| {
             let demand = Demand {
                 power_mw,
                 latency_us: self.latency_us,
                 rate: *rate,
             };
-            select(&self.subject.plan, self.question.problem, &demand)
+            selector.select(self.question.problem, &demand)
         };
         self.rates.iter().map(answer).collect()
     }

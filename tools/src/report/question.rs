@@ -2,7 +2,7 @@
 //! page shows exactly what a board will do.
 
 use fulcrum_plan::problem::Demand;
-use fulcrum_plan::select::{Problem, Solution, select};
+use fulcrum_plan::select::{Problem, Selector, Solution};
 use fulcrum_plan::table::Workload;
 use fulcrum_plan::units::{MicroSec, MilliRps, MilliWatt};
 use fulcrum_plan::{Cell, PlanTable, PowerMode, Row};
@@ -114,6 +114,7 @@ pub fn steps(
     latency_us: MicroSec,
     rate: MilliRps,
 ) -> Vec<Step> {
+    let selector = Selector::new(plan);
     let mut steps: Vec<Step> = Vec::new();
     for budget in powers(plan) {
         let demand = Demand {
@@ -121,7 +122,7 @@ pub fn steps(
             latency_us,
             rate,
         };
-        let Some(solution) = select(plan, problem, &demand) else {
+        let Some(solution) = selector.select(problem, &demand) else {
             continue;
         };
         if steps.last().is_none_or(|last| last.solution != solution) {
@@ -190,6 +191,7 @@ mod tests {
         for question in Question::of(&plan) {
             let steps = steps(&plan, question.problem, latency_us, rate);
             assert!(steps.len() > 1, "{question:?}");
+            let selector = Selector::new(&plan);
             for power in 0..60_000 {
                 let power_mw = MilliWatt(power);
                 let demand = Demand {
@@ -198,7 +200,7 @@ mod tests {
                     rate,
                 };
                 let expected = steps.iter().rfind(|step| step.budget <= power_mw);
-                let found = select(&plan, question.problem, &demand);
+                let found = selector.select(question.problem, &demand);
                 assert_eq!(found, expected.map(|step| step.solution), "{power} mW");
             }
         }
