@@ -6,7 +6,7 @@
 //! row and the smaller batch. Integers only; see [`crate::problem`] for the formulas and their rounding.
 //!
 //! A [`Selector`] sorts the cells of every slot by their power once, so that a budget allows a prefix of each whose
-//! fastest cell is known; what is left of a search is in [`gaps`]. `benches/select.rs` and `docs/loop.md` have the times.
+//! fastest cell is known; what is left of a search is in `gaps.rs`. `benches/select.rs` and `docs/loop.md` have the times.
 //! Does not allocate, does not panic.
 
 mod aim;
