@@ -5,7 +5,8 @@
 //! cargo bench -p fulcrum-runtime --bench overhead
 //! ```
 //!
-//! - **loop**: what `fulcrumd run` does: queue, schedule, guard, telemetry, watchdog, the next samples, the engine;
+//! - **loop**: what `fulcrumd run` does: queue, schedule, guard, telemetry, watchdog and its thread, the next samples, the
+//!   engine; not the threads that bring requests, watch the board and report;
 //! - **calls**: each minibatch with its next samples, without the loop;
 //! - **bare**: ONNX Runtime's C call (`RunWithBinding`), one after the other, each after a plain copy of its samples and
 //!   labels from the same file in memory, whose places there are known before the clock starts;
@@ -18,8 +19,10 @@
 //! Needs an ONNX Runtime library (`fulcrum engine install`) and the digits that `fulcrum demo` leaves in its cache.
 
 mod bare;
+mod comparison;
 
 use bare::{BATCH, model};
+use comparison::{Overhead, quantile};
 use fulcrum_plan::PowerMode;
 use fulcrum_plan::problem::Demand;
 use fulcrum_plan::select::{Problem, select};
@@ -35,6 +38,7 @@ use fulcrum_runtime::engine::{
 use fulcrum_runtime::guard::Guard;
 use fulcrum_runtime::models::Models;
 use fulcrum_runtime::queue::{Request, Ring};
+use fulcrum_runtime::random::Random;
 use fulcrum_runtime::schedule::Policy;
 use fulcrum_runtime::serve::{Clock, GivenUp, Loop, Turn, Work, WorkError};
 use fulcrum_runtime::telemetry::{Counter, Telemetry};
@@ -43,7 +47,7 @@ use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
@@ -55,10 +59,17 @@ const ROUNDS: usize = 180;
 const WARM: usize = 10;
 /// Minibatches per round.
 const MINIBATCHES: usize = 20;
+/// In one round of so many the loop's own time is taken, and nothing else: with clocks that only the bench reads.
+const OWN_EVERY: usize = 4;
 /// Requests of a round, at most.
 const REQUESTS: usize = (WARM + MINIBATCHES) * BATCH as usize;
 /// A batch of requests arrives in as many times of an inference minibatch.
 const WINDOW: u64 = 4;
+/// Latency budget: a short one for a robot. By it goes how often the watchdog looks.
+const BUDGET: MicroSec = MicroSec(50_000);
+/// The watchdog looks about this often, and first in a round after a part of it that is chance: as often as in a loop
+/// that goes on.
+const LOOK_EVERY: Duration = Duration::from_millis(42);
 
 struct Monotonic(Instant);
 
@@ -105,19 +116,23 @@ impl Record {
     }
 }
 
-/// Models that remember what they were asked for, and how long it took.
+/// Models that remember what they were asked for, and in rounds that are for that, how long it took.
 struct Recorder<'a, 'b> {
     models: &'a mut Models<'b>,
-    record: &'a mut Record,
+    minibatches: &'a mut Vec<Minibatch>,
+    times: bool,
     inside_ns: u64,
 }
 
 impl<'b> Recorder<'_, 'b> {
     fn timed<T>(&mut self, minibatch: Minibatch, run: impl FnOnce(&mut Models<'b>) -> T) -> T {
-        self.record.minibatches.push(minibatch);
+        self.minibatches.push(minibatch);
+        if !self.times {
+            return run(self.models);
+        }
         let began = Instant::now();
         let result = run(self.models);
-        if self.record.minibatches.len() > WARM {
+        if self.minibatches.len() > WARM {
             self.inside_ns += began.elapsed().as_nanos() as u64;
         }
         result
@@ -126,7 +141,6 @@ impl<'b> Recorder<'_, 'b> {
 
 impl Work for Recorder<'_, '_> {
     fn infer(&mut self, requests: &[Request]) -> std::result::Result<usize, WorkError> {
-        self.record.requests.extend_from_slice(requests);
         self.timed(Minibatch::Infer(requests.len()), |models| {
             models.infer(requests)
         })
@@ -264,15 +278,18 @@ impl Case {
             .peekable();
         let rate = self.demand.rate;
         thread::scope(|scope| {
-            if let Some(cancel) = cancel.filter(|_| serving) {
+            let watching = cancel.filter(|_| serving).map(|cancel| {
                 let (watchdog, clock, done) = (&watchdog, &clock, &done);
+                let looks_from = LOOK_EVERY.mul_f64(Random::new(round as u64).unit());
                 scope.spawn(move || {
+                    thread::park_timeout(looks_from);
                     watchdog.run(|| clock.now_ns(), counts, || cancel.cancel(), done);
-                });
-            }
+                })
+            });
             let work = Recorder {
                 models: &mut *models,
-                record: &mut *record,
+                minibatches: &mut record.minibatches,
+                times: round.is_multiple_of(OWN_EVERY),
                 inside_ns: 0,
             };
             let mut looping = Loop::new(&clock, work, receiver, &telemetry, assignment, rate)
@@ -280,14 +297,17 @@ impl Case {
                 .with_watchdog(&watchdog);
             let result = (|| -> Result<_> {
                 let (mut began_ns, mut sending_ns) = (0, 0);
-                while looping.work().record.minibatches.len() < WARM + MINIBATCHES {
+                while looping.work().minibatches.len() < WARM + MINIBATCHES {
                     let now_ns = clock.now_ns();
-                    if looping.work().record.minibatches.len() <= WARM {
+                    if looping.work().minibatches.len() <= WARM {
                         (began_ns, sending_ns) = (now_ns, 0);
                     }
                     // In `fulcrumd` another thread sends; here it counts for nobody.
                     while let Some(request) = requests.next_if(|next| next.arrival_ns <= now_ns) {
-                        let _ = sender.send(request);
+                        // The loop answers those that are admitted in this order.
+                        if sender.send(request).is_ok() {
+                            record.requests.push(request);
+                        }
                     }
                     sending_ns += clock.now_ns() - now_ns;
                     if let Turn::TrainingStopped(error) = looping.turn()? {
@@ -295,9 +315,13 @@ impl Case {
                     }
                 }
                 let took_ns = clock.now_ns() - began_ns - sending_ns;
-                Ok((took_ns, took_ns - looping.work().inside_ns))
+                let work = looping.work();
+                Ok((took_ns, work.times.then(|| took_ns - work.inside_ns)))
             })();
             done.store(true, Ordering::Relaxed);
+            if let Some(watching) = watching {
+                watching.thread().unpark();
+            }
             drop(looping);
             let (loop_ns, own_ns) = result?;
             let mut times = Times {
@@ -328,8 +352,8 @@ impl Case {
 #[derive(Default)]
 struct Times {
     loop_ns: u64,
-    /// Of it, what the models did not take.
-    own_ns: u64,
+    /// Of it, what the models did not take, in a round that is for that.
+    own_ns: Option<u64>,
     calls_ns: u64,
     bare_ns: u64,
     gathered_ns: u64,
@@ -443,50 +467,6 @@ fn run_bare(models: &mut Models<'_>, fed: &[Fed]) -> Result<u64> {
     Ok(u64::try_from(began.elapsed().as_nanos())?)
 }
 
-/// What one costs more than another, in per cent: of the rounds in all, and of each placement.
-struct Overhead {
-    name: &'static str,
-    placements: Vec<Vec<f64>>,
-}
-
-impl Overhead {
-    const fn new(name: &'static str) -> Self {
-        Self {
-            name,
-            placements: Vec::new(),
-        }
-    }
-
-    fn add(&mut self, one_ns: u64, other_ns: u64) {
-        if let Some(rounds) = self.placements.last_mut() {
-            rounds.push((one_ns as f64 / other_ns as f64 - 1.0) * 100.0);
-        }
-    }
-
-    fn print(&self) {
-        let mut all = self.placements.concat();
-        let mut medians: Vec<f64> = self
-            .placements
-            .iter()
-            .map(|rounds| quantile(&mut rounds.clone(), 0.5))
-            .collect();
-        println!(
-            "  {:18}  {:+.2} % (quartiles {:+.2} to {:+.2} %; medians of {PLACEMENTS} placements {:+.2} to {:+.2} %)",
-            self.name,
-            quantile(&mut all, 0.5),
-            quantile(&mut all, 0.25),
-            quantile(&mut all, 0.75),
-            quantile(&mut medians, 0.0),
-            quantile(&mut medians, 1.0),
-        );
-    }
-}
-
-fn quantile(values: &mut [f64], q: f64) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[(q * (values.len() - 1) as f64) as usize]
-}
-
 /// How long a minibatch takes.
 fn pace(models: &mut Models<'_>, minibatch: Minibatch) -> Result<u64> {
     const RUNS: usize = 100;
@@ -524,7 +504,7 @@ fn compare(engine: &Engine, data: &Path, problem: Problem) -> Result<()> {
             plan: plan(infer_ns, train_ns)?,
             demand: Demand {
                 power_mw: MilliWatt(30_000),
-                latency_us: MicroSec(u32::try_from((2 * window_ns + 8 * train_ns) / 1_000)?),
+                latency_us: BUDGET,
                 rate: MilliRps(u32::try_from(
                     u64::from(BATCH) * 1_000_000_000_000 / window_ns,
                 )?),
@@ -546,8 +526,11 @@ fn compare(engine: &Engine, data: &Path, problem: Problem) -> Result<()> {
                 .iter()
                 .filter(|minibatch| matches!(minibatch, Minibatch::Train))
                 .count();
-            own.add(times.loop_ns, times.loop_ns - times.own_ns);
-            owns_ns.push(times.own_ns as f64 / MINIBATCHES as f64);
+            if let Some(own_ns) = times.own_ns {
+                own.add(times.loop_ns, times.loop_ns - own_ns);
+                owns_ns.push(own_ns as f64 / MINIBATCHES as f64);
+                continue;
+            }
             let pairs = [
                 (times.loop_ns, times.bare_ns),
                 (times.loop_ns, times.gathered_ns),

@@ -39,13 +39,25 @@ impl Histogram {
     }
 
     /// Counts a duration. One thread only; does not allocate.
+    #[inline]
     pub fn record(&self, value_ns: u64) {
-        if let Some(bucket) = self.buckets.get(index_of(value_ns)) {
-            add(bucket, 1);
+        self.record_all([value_ns]);
+    }
+
+    /// Counts durations. One thread only; does not allocate.
+    #[inline]
+    pub fn record_all(&self, values_ns: impl IntoIterator<Item = u64>) {
+        let (mut sum_ns, mut max_ns) = (0_u64, 0);
+        for value_ns in values_ns {
+            if let Some(bucket) = self.buckets.get(index_of(value_ns)) {
+                add(bucket, 1);
+            }
+            sum_ns = sum_ns.wrapping_add(value_ns);
+            max_ns = value_ns.max(max_ns);
         }
-        add(&self.sum_ns, value_ns);
-        if value_ns > self.max_ns.load(Ordering::Relaxed) {
-            self.max_ns.store(value_ns, Ordering::Relaxed);
+        add(&self.sum_ns, sum_ns);
+        if max_ns > self.max_ns.load(Ordering::Relaxed) {
+            self.max_ns.store(max_ns, Ordering::Relaxed);
         }
     }
 

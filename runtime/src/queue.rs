@@ -198,23 +198,27 @@ pub struct Receiver<'a> {
 
 impl<'a> Receiver<'a> {
     /// How many wait.
+    #[inline]
     #[must_use]
     pub fn pending(&self) -> usize {
         self.consumer.len()
     }
 
     /// Arrival of the one that waits longest.
+    #[inline]
     #[must_use]
     pub fn oldest_ns(&self) -> Option<u64> {
         self.consumer.peek().map(|request| request.arrival_ns)
     }
 
     /// Takes the one that waits longest.
+    #[inline]
     pub fn take(&mut self) -> Option<Request> {
         self.consumer.dequeue()
     }
 
     /// From now on requests are admitted by this.
+    #[inline]
     pub fn admit(&self, admission: Admission) {
         self.shared.admitting.set(admission);
     }
@@ -232,6 +236,7 @@ pub struct Counts<'a>(&'a Shared);
 
 impl Counts<'_> {
     /// How many were sent, admitted or not.
+    #[inline]
     #[must_use]
     pub fn arrived(self) -> u64 {
         self.0.arrived.load(Ordering::Acquire)
@@ -244,6 +249,7 @@ impl Counts<'_> {
     }
 
     /// How many were not admitted.
+    #[inline]
     #[must_use]
     pub fn rejected(self) -> u64 {
         self.0.rejected.load(Ordering::Relaxed)

@@ -317,19 +317,24 @@ impl Schedule {
     pub fn due(&self, now_ns: u64, inputs: &Inputs) -> Option<Due> {
         let patience_ns = self.cancel_after_ns()?;
         let times_ns = (self.train.mean_ns(), self.train.tail_ns());
-        let allowed = self.owes_step(now_ns, inputs) || self.fits(now_ns, times_ns, inputs);
-        let least_ns = if allowed { times_ns.1 } else { 0 };
+        let at_least = |ns: u64, tail_ns: u64| {
+            // Most of the time there is room for the tail anyway.
+            let allowed = ns < tail_ns
+                && (self.owes_step(now_ns, inputs) || self.fits(now_ns, times_ns, inputs));
+            if allowed { tail_ns } else { ns }
+        };
         Some(match inputs.oldest_waiting_ns() {
-            Some(oldest_ns) => {
-                let by_ns = oldest_ns.saturating_add(patience_ns);
-                Due::At(by_ns.max(now_ns.saturating_add(least_ns)))
-            }
-            None => Due::AfterArrival(patience_ns.max(least_ns)),
+            Some(oldest_ns) => Due::At(at_least(
+                oldest_ns.saturating_add(patience_ns).max(now_ns),
+                now_ns.saturating_add(times_ns.1),
+            )),
+            None => Due::AfterArrival(at_least(patience_ns, times_ns.1)),
         })
     }
 
-    /// How long after a request's arrival a step has to be told to end.
-    fn cancel_after_ns(&self) -> Option<u64> {
+    /// How long after a request's arrival a step has to be told to end, at the soonest; `None` without inference.
+    #[must_use]
+    pub fn cancel_after_ns(&self) -> Option<u64> {
         let serving = self.assignment.serving?;
         let guess_ns = self.train.mean_ns() / CANCEL_SHARE;
         Some(

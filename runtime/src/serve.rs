@@ -301,9 +301,12 @@ impl<'a, C: Clock, W: Work> Loop<'a, C, W> {
         match action {
             Action::Infer { count } => self.infer(now_ns, count),
             Action::Train => {
-                if let Some((watchdog, due)) = self.watchdog.zip(self.schedule.due(now_ns, &inputs))
+                if let Some(watchdog) = self.watchdog
+                    && let Some(due) = self.schedule.due(now_ns, &inputs)
+                    && let Some(least_ns) = self.schedule.cancel_after_ns()
                 {
-                    watchdog.begin(due, arrived, self.schedule.train().mean_ns());
+                    let mean_ns = self.schedule.train().mean_ns();
+                    watchdog.begin(due, least_ns, arrived, mean_ns);
                 }
                 let turn = self.train(now_ns);
                 if let Some(watchdog) = self.watchdog {
@@ -420,11 +423,12 @@ impl<'a, C: Clock, W: Work> Loop<'a, C, W> {
         let serving = self.schedule.assignment().serving;
         let budget_ns = serving.map_or(u64::MAX, |serving| serving.budget_ns);
         let mut late = 0;
-        for request in &self.batch {
+        let latencies = self.batch.iter().map(|request| {
             let latency_ns = now_ns.saturating_sub(request.arrival_ns);
-            self.telemetry.latency.record(latency_ns);
             late += u64::from(latency_ns > budget_ns);
-        }
+            latency_ns
+        });
+        self.telemetry.latency.record_all(latencies);
         self.telemetry.served.add(self.batch.len() as u64);
         self.telemetry.late.add(late);
     }

@@ -11,12 +11,14 @@ pub struct Counter(AtomicU64);
 
 impl Counter {
     /// Adds. One thread only: without a read-modify-write.
+    #[inline]
     pub fn add(&self, amount: u64) {
         let sum = self.0.load(Ordering::Relaxed).wrapping_add(amount);
         self.0.store(sum, Ordering::Relaxed);
     }
 
     /// The present value.
+    #[inline]
     #[must_use]
     pub fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)

@@ -11,9 +11,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
-/// Looks per step.
+/// A cancelled step is told again this often in its time, until it ends.
 const LOOKS_PER_STEP: u64 = 8;
-/// Limits of the time between two looks.
+/// The watchdog looks so much of its time earlier than the next step could be late: what that is reckoned from changes.
+const EARLIER_SHARE: u64 = 8;
+/// Limits of the time between two looks. Where it has no core of its own a look interrupts the loop for some
+/// microseconds.
 const LOOK_MIN_NS: u64 = 1_000_000;
 const LOOK_MAX_NS: u64 = 50_000_000;
 /// No step is watched.
@@ -29,17 +32,20 @@ pub struct Watchdog {
     patience_ns: AtomicU64,
     /// Requests that had arrived when the step began.
     arrived: AtomicU64,
-    every_ns: AtomicU64,
+    /// No step has to end sooner after the arrival of the oldest request that waits.
+    least_ns: AtomicU64,
+    mean_ns: AtomicU64,
     /// When the present step was cancelled first; zero if it was not.
     cancelled_ns: AtomicU64,
 }
 
 impl Watchdog {
-    /// A step begins that takes `mean_ns` on average, when so many requests had arrived. Does not allocate and
-    /// makes no system call.
-    pub fn begin(&self, due: Due, arrived: u64, mean_ns: u64) {
-        let every_ns = (mean_ns / LOOKS_PER_STEP).clamp(LOOK_MIN_NS, LOOK_MAX_NS);
-        self.every_ns.store(every_ns, Ordering::Relaxed);
+    /// A step begins that takes `mean_ns` on average, when so many requests had arrived. No step has to end sooner than
+    /// `least_ns` after the arrival of the oldest request that waits. Does not allocate and makes no system call.
+    #[inline]
+    pub fn begin(&self, due: Due, least_ns: u64, arrived: u64, mean_ns: u64) {
+        self.least_ns.store(least_ns, Ordering::Relaxed);
+        self.mean_ns.store(mean_ns, Ordering::Relaxed);
         self.cancelled_ns.store(0, Ordering::Relaxed);
         let due_ns = match due {
             Due::At(at_ns) => at_ns.clamp(IDLE + 1, NOBODY_WAITS - 1),
@@ -72,39 +78,50 @@ impl Watchdog {
         done: &AtomicBool,
     ) {
         while !done.load(Ordering::Relaxed) {
-            let every_ns = self
-                .every_ns
-                .load(Ordering::Relaxed)
-                .clamp(LOOK_MIN_NS, LOOK_MAX_NS);
-            let wait_ns = self.look(now_ns(), counts, &cancel).min(every_ns);
+            let wait_ns = self.look(now_ns(), counts, &cancel);
             thread::park_timeout(Duration::from_nanos(wait_ns));
         }
     }
 
-    /// One look: cancels if it is time, else says for how long there is nothing to do.
+    /// One look: cancels if it is time. Says for how long there is nothing to do.
     fn look(&self, now_ns: u64, counts: Counts<'_>, cancel: impl Fn()) -> u64 {
         let watched = self.due_ns.load(Ordering::Acquire);
+        let (least_ns, mean_ns) = (
+            self.least_ns.load(Ordering::Relaxed),
+            self.mean_ns.load(Ordering::Relaxed),
+        );
+        let arrived = self.arrived.load(Ordering::Relaxed);
+        let nobody_waits = watched == NOBODY_WAITS && counts.arrived() == arrived;
+        let waiting_since_ns = counts.waiting_since_ns();
         let due_ns = match watched {
-            IDLE => return u64::MAX,
-            NOBODY_WAITS if counts.arrived() == self.arrived.load(Ordering::Relaxed) => {
-                return u64::MAX;
-            }
+            IDLE => u64::MAX,
+            NOBODY_WAITS if nobody_waits => u64::MAX,
             NOBODY_WAITS => {
-                let patience_ns = self.patience_ns.load(Ordering::Relaxed);
-                counts.waiting_since_ns().saturating_add(patience_ns)
+                waiting_since_ns.saturating_add(self.patience_ns.load(Ordering::Relaxed))
             }
             at_ns => at_ns,
         };
-        if now_ns < due_ns {
-            return due_ns - now_ns;
+        if now_ns >= due_ns {
+            // Until the step has ended, again at every look: between two runs of the engine there is nothing to cancel.
+            let first = self.cancelled_ns.load(Ordering::Relaxed) == 0;
+            if first {
+                self.cancelled_ns.store(now_ns, Ordering::Release);
+            }
+            cancel();
+            return (mean_ns / LOOKS_PER_STEP).clamp(LOOK_MIN_NS, LOOK_MAX_NS);
         }
-        // Until the step has ended, again at every look: between two runs of the engine there is nothing to cancel.
-        let first = self.cancelled_ns.load(Ordering::Relaxed) == 0;
-        if first {
-            self.cancelled_ns.store(now_ns, Ordering::Release);
-        }
-        cancel();
-        u64::MAX
+        // Steps to come: for whoever comes they have that request's time; for whoever waits, which is nobody who arrived
+        // before `waiting_since_ns`, what is left of it, and at least the time that a step takes.
+        let calm_ns = if nobody_waits {
+            least_ns
+        } else {
+            let left_ns = waiting_since_ns
+                .saturating_add(least_ns)
+                .saturating_sub(now_ns);
+            left_ns.max(mean_ns.min(least_ns))
+        };
+        let calm_ns = (calm_ns - calm_ns / EARLIER_SHARE).clamp(LOOK_MIN_NS, LOOK_MAX_NS);
+        calm_ns.min(due_ns - now_ns)
     }
 }
 
@@ -128,15 +145,19 @@ mod tests {
         let (_sender, receiver) = ring.split();
         let counts = receiver.counts();
         let look = |now_ns| watchdog.look(now_ns, counts, || cancelled.set(cancelled.get() + 1));
-        assert_eq!(look(50), u64::MAX, "no step runs");
-        watchdog.begin(Due::At(100), 7, 80);
+        assert_eq!(look(50), LOOK_MIN_NS, "no step runs");
+        watchdog.begin(Due::At(100), 0, 7, 80);
         assert_eq!((look(60), cancelled.get()), (40, 0));
-        assert_eq!((look(100), cancelled.get()), (u64::MAX, 1));
-        assert_eq!((look(101), cancelled.get()), (u64::MAX, 2), "until it ends");
+        assert_eq!((look(100), cancelled.get()), (LOOK_MIN_NS, 1));
+        assert_eq!(
+            (look(101), cancelled.get()),
+            (LOOK_MIN_NS, 2),
+            "until it ends"
+        );
         assert_eq!(watchdog.cancelled_ns(), 100);
-        watchdog.begin(Due::At(300), 7, 80);
+        watchdog.begin(Due::At(300), 0, 7, 80);
         watchdog.end();
-        assert_eq!((look(300), cancelled.get()), (u64::MAX, 2), "it ended");
+        assert_eq!((look(300), cancelled.get()), (LOOK_MIN_NS, 2), "it ended");
     }
 
     #[test]
@@ -147,11 +168,30 @@ mod tests {
         let look = |now_ns| watchdog.look(now_ns, counts, || cancelled.set(cancelled.get() + 1));
         sender.send(request(5)).unwrap();
         receiver.take();
-        watchdog.begin(Due::AfterArrival(30), counts.arrived(), 80);
-        assert_eq!((look(1_000), cancelled.get()), (u64::MAX, 0));
+        watchdog.begin(Due::AfterArrival(30), 0, counts.arrived(), 80);
+        assert_eq!((look(1_000), cancelled.get()), (LOOK_MIN_NS, 0));
         sender.send(request(1_010)).unwrap();
         sender.send(request(1_025)).unwrap();
         assert_eq!((look(1_030), cancelled.get()), (10, 0), "the first counts");
-        assert_eq!((look(1_040), cancelled.get()), (u64::MAX, 1));
+        assert_eq!((look(1_040), cancelled.get()), (LOOK_MIN_NS, 1));
+    }
+
+    #[test]
+    fn it_does_not_look_while_no_step_can_make_anybody_late() {
+        const MS: u64 = 1_000_000;
+        let (watchdog, mut ring) = (Watchdog::default(), Ring::new());
+        let (mut sender, receiver) = ring.split();
+        let counts = receiver.counts();
+        let look = |now_ms: u64| watchdog.look(now_ms * MS, counts, || panic!("nobody is late"));
+        // Steps of 8 ms, which have to end 40 ms after an arrival.
+        watchdog.begin(Due::AfterArrival(40 * MS), 40 * MS, 0, 8 * MS);
+        assert_eq!(look(1), 35 * MS, "who comes now has its time");
+        sender.send(request(10 * MS)).unwrap();
+        assert_eq!(look(18), 28 * MS, "who came has the rest");
+        watchdog.begin(Due::At(60 * MS), 40 * MS, 1, 8 * MS);
+        assert_eq!(look(49), 7 * MS, "who waits, since when is not known");
+        assert_eq!(look(58), 2 * MS, "this step has to end");
+        watchdog.end();
+        assert_eq!(look(34), 14 * MS, "the next step");
     }
 }

@@ -26,6 +26,10 @@ pub struct Estimate {
     measured: bool,
     spread: Spread,
     tail_ns: u64,
+    /// Whether the tail is to be worked out anew whatever happened elsewhere.
+    stale: bool,
+    /// Whether it depends on what happens elsewhere.
+    asked: bool,
 }
 
 impl Estimate {
@@ -37,6 +41,8 @@ impl Estimate {
             measured: false,
             spread: Spread::new(now_ns),
             tail_ns: time_ns.saturating_add(time_ns / TAIL_SHARE_UNKNOWN),
+            stale: false,
+            asked: false,
         }
     }
 
@@ -56,15 +62,21 @@ impl Estimate {
             self.measured = true;
         }
         self.spread.observe(now_ns, took_ns, took_ns);
+        self.stale = true;
     }
 
     /// Forgets what is too old; called while nothing is observed.
     pub(super) const fn age(&mut self, now_ns: u64) {
         self.spread.age(now_ns);
+        self.stale = true;
     }
 
-    /// Works the tail out anew, with the pauses that show in other work and in late wake-ups.
+    /// Works the tail out anew, with the pauses that show in other work and in late wake-ups. Most of the time nothing is
+    /// excused by them, and only what was observed of this work matters.
     pub(super) fn reckon(&mut self, [one, other]: [&Self; 2], waits: &Spread) {
+        if !self.stale && !self.asked {
+            return;
+        }
         let slack_ns = if self.spread.samples() < SAMPLES_LEAST {
             self.mean_ns / TAIL_SHARE_UNKNOWN
         } else {
@@ -76,7 +88,8 @@ impl Estimate {
             (&other.spread, other.mean_ns),
             (waits, 0),
         ];
-        let tail_ns = self.spread.tail_ns(self.mean_ns, &elsewhere);
+        let (tail_ns, asked) = self.spread.tail_ns(self.mean_ns, &elsewhere);
+        (self.stale, self.asked) = (false, asked);
         self.tail_ns = tail_ns.max(least_ns);
     }
 

@@ -30,10 +30,13 @@ impl Block {
     };
 
     fn insert(&mut self, sample_ns: u64, exposed_ns: u64) {
-        let mut sinking_ns = sample_ns;
-        for kept_ns in &mut self.longest_ns {
-            if sinking_ns > *kept_ns {
-                core::mem::swap(kept_ns, &mut sinking_ns);
+        let [.., shortest_ns] = self.longest_ns;
+        if sample_ns > shortest_ns {
+            let mut sinking_ns = sample_ns;
+            for kept_ns in &mut self.longest_ns {
+                if sinking_ns > *kept_ns {
+                    core::mem::swap(kept_ns, &mut sinking_ns);
+                }
             }
         }
         self.samples = self.samples.saturating_add(1);
@@ -113,7 +116,10 @@ impl Spread {
     /// One sample of a block is chance. A sample that takes more than twice the mean is excused as long as no
     /// more of them came than pauses of half that length come elsewhere in the same time. Shorter ones are
     /// not: to reckon with them costs little.
-    pub(super) fn tail_ns(&self, mean_ns: u64, others: &[(&Self, u64)]) -> u64 {
+    ///
+    /// And whether `others` made any difference.
+    pub(super) fn tail_ns(&self, mean_ns: u64, others: &[(&Self, u64)]) -> (u64, bool) {
+        let mut asked = false;
         let tails = self.blocks.iter().map(|block| {
             let unexplained = (1_u64..)
                 .zip(&block.longest_ns)
@@ -126,6 +132,7 @@ impl Spread {
                     if excess_ns <= mean_ns {
                         return true;
                     }
+                    asked = true;
                     let pauses = |(other, mean_ns): &(&Self, u64)| {
                         other.pauses_milli(*mean_ns, excess_ns / 2, block.exposed_ns)
                     };
@@ -138,7 +145,7 @@ impl Spread {
             let [.., body_ns] = block.longest_ns;
             unexplained.map_or(body_ns, |(_, sample_ns)| *sample_ns)
         });
-        tails.max().unwrap_or(0)
+        (tails.max().unwrap_or(0), asked)
     }
 
     /// Thousandths of pauses of at least this length to expect in a duration.
