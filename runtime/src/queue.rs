@@ -35,6 +35,8 @@ pub struct Admission {
     pub batch: u16,
     /// Time of a batch.
     pub batch_ns: u64,
+    /// Batches that may wait in any case.
+    pub least: u16,
 }
 
 impl Admission {
@@ -46,17 +48,20 @@ impl Admission {
             time_ns: 0,
             batch: requests,
             batch_ns: u64::MAX,
+            least: 1,
         }
     }
 
-    /// How many may wait, with the one that arrives at this time; at least one batch.
+    /// How many may wait, with the one that arrives at this time.
     #[must_use]
     pub fn most(&self, arrival_ns: u64) -> usize {
         let left_ns = self
             .time_ns
             .saturating_sub(self.free_ns.saturating_sub(arrival_ns));
         let batches = left_ns.checked_div(self.batch_ns).unwrap_or(u64::MAX);
-        let requests = batches.max(1).saturating_mul(self.batch.into());
+        let requests = batches
+            .max(self.least.into())
+            .saturating_mul(self.batch.into());
         usize::try_from(requests).unwrap_or(usize::MAX)
     }
 }
@@ -69,6 +74,7 @@ struct Admitting {
     time_ns: AtomicU64,
     batch: AtomicU16,
     batch_ns: AtomicU64,
+    least: AtomicU16,
 }
 
 impl Admitting {
@@ -78,6 +84,7 @@ impl Admitting {
             time_ns: AtomicU64::new(admission.time_ns),
             batch: AtomicU16::new(admission.batch),
             batch_ns: AtomicU64::new(admission.batch_ns),
+            least: AtomicU16::new(admission.least),
         }
     }
 
@@ -86,6 +93,7 @@ impl Admitting {
         self.time_ns.store(admission.time_ns, Ordering::Relaxed);
         self.batch.store(admission.batch, Ordering::Relaxed);
         self.batch_ns.store(admission.batch_ns, Ordering::Relaxed);
+        self.least.store(admission.least, Ordering::Relaxed);
     }
 
     fn get(&self) -> Admission {
@@ -94,6 +102,7 @@ impl Admitting {
             time_ns: self.time_ns.load(Ordering::Relaxed),
             batch: self.batch.load(Ordering::Relaxed),
             batch_ns: self.batch_ns.load(Ordering::Relaxed),
+            least: self.least.load(Ordering::Relaxed),
         }
     }
 }
@@ -314,11 +323,17 @@ mod tests {
             time_ns: 50,
             batch: 4,
             batch_ns: 8,
+            least: 1,
         };
         // With all of its time before it: six batches. If it waits for 26 ms first, three; and one in any case.
         for (arrival_ns, most) in [(100, 24), (200, 24), (74, 12), (73, 8), (0, 4)] {
             assert_eq!(admission.most(arrival_ns), most, "{arrival_ns}");
         }
+        let strict = Admission {
+            least: 0,
+            ..admission
+        };
+        assert_eq!([58, 57].map(|arrival_ns| strict.most(arrival_ns)), [4, 0]);
         assert_eq!(Admission::at_most(0).most(0), 0);
     }
 

@@ -73,6 +73,11 @@ impl Work for FakeWork<'_> {
 }
 
 fn turns_without_allocation(overload: Overload) {
+    // Beside a share nobody is admitted who would be dropped.
+    let train_share_per_mille = match overload {
+        Overload::DropLate => 0,
+        _ => 100,
+    };
     let assignment = Assignment {
         serving: Some(Serving {
             batch: 4,
@@ -86,7 +91,7 @@ fn turns_without_allocation(overload: Overload) {
         }),
         policy: Policy {
             overload,
-            train_share_per_mille: 100,
+            train_share_per_mille,
         },
     };
     let (clock, broken) = (FakeClock::default(), Cell::new(false));

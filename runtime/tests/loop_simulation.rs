@@ -180,6 +180,9 @@ fn a_promised_share_is_kept_under_overload_and_who_is_admitted_is_in_time() {
         (500, 300, 70),
         (500, 1_000, 460),
         (900, 700, 70),
+        // Hardly more than a batch fits beside the share.
+        (600, 160, 5),
+        (700, 200, 5),
     ] {
         for rate in [600.0, 1_000.0] {
             let assignment = promised(share_per_mille, budget_ms, train_ms);

@@ -27,8 +27,11 @@ impl Schedule {
         };
         let mut time_ns = serving.budget_ns.saturating_sub(margin_ns(&serving));
         let mut batch_ns = self.infer.mean_ns();
+        let mut least = 1;
         if self.keeps_promise() {
             let step_ns = self.train.tail_ns();
+            // Whoever comes too early while a batch runs would wait for so long that no owed step could come before.
+            least = u16::from(!promise.spares_batch(now_ns, time_ns, step_ns, batch_ns));
             (time_ns, batch_ns) = promise.beside(now_ns, time_ns, step_ns, batch_ns);
         }
         Admission {
@@ -36,6 +39,7 @@ impl Schedule {
             time_ns,
             batch: serving.batch,
             batch_ns,
+            least,
         }
     }
 }

@@ -63,22 +63,38 @@ impl Promise {
         batch_ns: u64,
     ) -> (u64, u64) {
         let owed_ns = self.owed_ns(now_ns);
-        let rest = MILLE.saturating_sub(self.share_per_mille);
-        let stretched = |duration_ns: u64| {
-            let scaled = duration_ns.saturating_mul(MILLE);
-            scaled.checked_div(rest).unwrap_or(u64::MAX)
-        };
         let spared_ns = time_ns.saturating_sub(step_ns);
         let kept_ns = spared_ns.saturating_sub(self.of(spared_ns));
         if kept_ns.saturating_add_signed(owed_ns.saturating_neg()) >= time_ns {
             return (time_ns, batch_ns);
         }
-        let debt_ns = stretched(owed_ns.unsigned_abs());
+        let debt_ns = self.stretched(owed_ns.unsigned_abs());
         let left_ns = match owed_ns > 0 {
             true => spared_ns.saturating_sub(debt_ns),
             false => spared_ns.saturating_add(debt_ns),
         };
-        (left_ns, stretched(batch_ns))
+        (left_ns, self.stretched(batch_ns))
+    }
+
+    /// Whether at least one such batch fits beside the share, so that nobody has to be admitted whom it makes late. If
+    /// more is owed than accrues in this time, something else than requests kept training from it.
+    pub(super) fn spares_batch(
+        &self,
+        now_ns: u64,
+        time_ns: u64,
+        step_ns: u64,
+        batch_ns: u64,
+    ) -> bool {
+        let accrues_ns = i64::try_from(self.of(time_ns)).unwrap_or(i64::MAX);
+        let fits = self.stretched(batch_ns) <= time_ns.saturating_sub(step_ns);
+        fits && self.owed_ns(now_ns) <= accrues_ns
+    }
+
+    /// How long something takes beside which training gets its share.
+    fn stretched(&self, duration_ns: u64) -> u64 {
+        let rest = MILLE.saturating_sub(self.share_per_mille);
+        let scaled = duration_ns.saturating_mul(MILLE);
+        scaled.checked_div(rest).unwrap_or(u64::MAX)
     }
 }
 
