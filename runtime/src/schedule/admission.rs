@@ -1,6 +1,6 @@
 //! How many requests may wait: nobody is admitted only to be late.
 
-use super::{Action, Inputs, Overload, Schedule, margin_ns};
+use super::{Action, Inputs, Overload, Schedule, Serving, margin_ns};
 use crate::queue::Admission;
 
 impl Schedule {
@@ -19,7 +19,7 @@ impl Schedule {
             Action::Infer { .. } => self.infer.tail_ns(),
             Action::Train => {
                 promise.pay(now_ns, self.train.mean_ns());
-                self.train.tail_ns()
+                self.train_lasts_ns(now_ns, inputs, &serving)
             }
             Action::Bulk { .. } => self.bulk.tail_ns(),
             Action::Reselect => inputs.switch.map_or(0, |switch| switch.cost_ns),
@@ -41,5 +41,20 @@ impl Schedule {
             batch_ns,
             least,
         }
+    }
+
+    /// How long a step that begins now keeps the device. One that is only tried is cancelled so that a batch after it is
+    /// in time for whoever comes first; where many come, that is at once.
+    fn train_lasts_ns(&self, now_ns: u64, inputs: &Inputs, serving: &Serving) -> u64 {
+        let tail_ns = self.train.tail_ns();
+        let cancelled_ns = serving
+            .budget_ns
+            .saturating_sub(self.infer.mean_ns())
+            .saturating_sub(margin_ns(serving));
+        let tried = cancelled_ns < tail_ns && self.may_be_tried();
+        if tried && !self.owes_step(now_ns, inputs) {
+            return cancelled_ns;
+        }
+        tail_ns
     }
 }

@@ -293,6 +293,16 @@ fn the_queue_admits_what_can_be_served_within_the_budget() {
     };
     assert!(!Schedule::new(long, 0).can_keep_promise());
     assert_eq!(most(long, idle, 0), 48);
+    // Behind its tail (108 ms) nobody is in time but a batch. One that is cancelled after 90.4 ms at the latest leaves
+    // those who come 9.6 ms later time for two.
+    let mut tried = Schedule::new(long, 0);
+    let behind = |schedule: &Schedule| {
+        let admission = schedule.admission(0, Action::Train, &Inputs::default());
+        [0, 9_600_000].map(|arrival_ns| admission.most(arrival_ns))
+    };
+    assert_eq!(behind(&tried), [4, 4]);
+    tried.can_cancel();
+    assert_eq!(behind(&tried), [4, 8]);
     let slow = Assignment {
         serving: Some(Serving {
             batch: 4,
