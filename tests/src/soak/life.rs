@@ -218,8 +218,14 @@ impl Life {
         if self.end == End::KilledThenRestore {
             found.extend(stage.restore());
         }
-        if self.end != End::KilledThenStart && stage.device.board() != stage.stock {
-            found.push("the board is not as it was".into());
+        let board = stage.device.board();
+        if self.end != End::KilledThenStart && board != stage.stock {
+            let paths = board.keys().chain(stage.stock.keys());
+            let other = paths.filter(|path| board.get(*path) != stage.stock.get(*path));
+            let other: std::collections::BTreeMap<_, _> = other
+                .map(|path| (path, (board.get(path), stage.stock.get(path))))
+                .collect();
+            found.push(format!("the board is not as it was: {other:?}"));
         }
         println!(
             "  life {} of {:?}, {:?}: {}",
