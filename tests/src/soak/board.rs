@@ -80,8 +80,16 @@ impl Disturbance<'_> {
             now.is_ok_and(|now| now != **text && !now.is_empty())
         });
         let changed: Vec<_> = changed.collect();
-        if let Some((path, text)) = choose(&changed, random) {
-            let _ = fs::write(self.root.join(path), text);
+        let Some((path, text)) = choose(&changed, random) else {
+            return;
+        };
+        let _ = fs::write(self.root.join(path), text);
+        // Once the memory clock is not locked any more, the firmware moves it, and nobody puts it back.
+        if path.ends_with("mrq_rate_locked") {
+            let rate = path.with_file_name("rate");
+            if let Some(text) = self.stock.get(&rate) {
+                let _ = fs::write(self.root.join(rate), text);
+            }
         }
     }
 }
