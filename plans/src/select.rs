@@ -102,7 +102,7 @@ pub fn select(plan: &PlanTable, problem: Problem, demand: &Demand) -> Option<Sol
 
 /// A plan that is ready to be asked: the cells of every slot in the order of their power.
 ///
-/// It borrows the plan, so that the plan cannot change under it. It takes 44 kB, and up to 0.2 ms to make: whoever asks
+/// It borrows the plan, so that the plan cannot change under it. It takes 44 kB, and up to 0.4 ms to make: whoever asks
 /// more than once keeps it.
 pub struct Selector<'a> {
     plan: &'a PlanTable,

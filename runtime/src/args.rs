@@ -540,11 +540,12 @@ fn learning_rate(given: &Given) -> Result<f32, UsageError> {
     Ok(rate.unwrap_or(0.05))
 }
 
-/// The names of [`Overload`].
-const OVERLOADS: &str = "reject-newest, drop-late or answer-late";
-
 fn policy(given: &Given) -> Result<Policy, UsageError> {
-    let overload = given.parsed("--overload", OVERLOADS, overload)?;
+    let overload = given.parsed(
+        "--overload",
+        "reject-newest, drop-late or answer-late",
+        overload,
+    )?;
     let percent = given.parsed("--train-share", "per cent, 0 to 90", |text| {
         let percent = text.parse::<u16>().ok()?;
         (percent <= 90).then_some(percent)
@@ -664,7 +665,11 @@ mod tests {
             ("--intra-op-threads", "0", "1 to 64"),
             ("--provider", "gpu", "cpu, cuda and tensorrt"),
             ("--arrivals", "bursty", "constant, poisson"),
-            ("--overload", "panic", OVERLOADS),
+            (
+                "--overload",
+                "panic",
+                "reject-newest, drop-late or answer-late",
+            ),
             ("--train-share", "91", "0 to 90"),
             ("--seed", "-4", "0 to 2^64 - 1"),
             ("--duration-s", "inf", "0.1 to 31536000"),

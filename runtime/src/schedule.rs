@@ -337,13 +337,16 @@ impl Schedule {
     pub fn cancel_after_ns(&self) -> Option<u64> {
         let serving = self.assignment.serving?;
         let guess_ns = self.train.mean_ns() / CANCEL_SHARE;
-        Some(
-            serving
-                .budget_ns
-                .saturating_sub(self.infer.mean_ns())
-                .saturating_sub(margin_ns(&serving))
-                .saturating_sub(self.trial.cancel_ns.unwrap_or(guess_ns)),
-        )
+        let cancel_ns = self.trial.cancel_ns.unwrap_or(guess_ns);
+        Some(self.free_by_ns(&serving).saturating_sub(cancel_ns))
+    }
+
+    /// How long after a request's arrival a batch, at its mean, has to start to be in time for it.
+    fn free_by_ns(&self, serving: &Serving) -> u64 {
+        serving
+            .budget_ns
+            .saturating_sub(self.infer.mean_ns())
+            .saturating_sub(margin_ns(serving))
     }
 
     /// Lets old measurements fade; called whenever the loop waits.

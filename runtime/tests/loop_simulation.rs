@@ -9,7 +9,7 @@ use fulcrum_plan::problem::steps_per_window;
 use fulcrum_plan::units::{MicroSec, MilliRps};
 use fulcrum_runtime::arrivals::{Arrivals, Process};
 use fulcrum_runtime::schedule::{Assignment, Overload, Policy, Serving};
-use simulation::{Disturbance, Outcome, SECOND_NS, run};
+use simulation::{Disturbance, Outcome, SECOND_NS, USUAL, run};
 use std::fmt::Write;
 
 const MS: u64 = 1_000_000;
@@ -30,16 +30,6 @@ fn assignment(budget_ms: u64, trains: bool) -> Assignment {
         policy: Policy::default(),
     }
 }
-
-/// What shared hardware does to a minibatch: 3 % of noise, one in a thousand twice as long.
-const USUAL: Disturbance = Disturbance {
-    noise: 0.03,
-    spike_every: 1000,
-    spike: 2.0,
-    slower: 0.0,
-    fail_every: 0,
-    shared: 0.0,
-};
 
 /// Arrivals, and the rate that the loop is told: the highest.
 fn traffic(process: Process, rate: f64, seed: u64) -> (Arrivals, MilliRps) {

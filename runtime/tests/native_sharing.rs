@@ -13,22 +13,12 @@ mod simulation;
 use fulcrum_plan::units::MilliRps;
 use fulcrum_runtime::arrivals::{Arrivals, Process};
 use fulcrum_runtime::schedule::{Assignment, Overload, Policy, Serving};
-use simulation::{Disturbance, Outcome, SECOND_NS, run};
+use simulation::{Disturbance, Outcome, SECOND_NS, USUAL, run};
 use std::fmt::Write;
 
 const DURATION_NS: u64 = 120 * SECOND_NS;
 const BATCH: u16 = 16;
 const INFER_NS: u64 = 8_000_000;
-
-/// What shared hardware does to a minibatch: 3 % of noise, one in a thousand twice as long.
-const USUAL: Disturbance = Disturbance {
-    noise: 0.03,
-    spike_every: 1000,
-    spike: 2.0,
-    slower: 0.0,
-    fail_every: 0,
-    shared: 0.0,
-};
 
 /// Whoever serves beside somebody who trains without a pause has half of the device.
 const SHARED: Disturbance = Disturbance {

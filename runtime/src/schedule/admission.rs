@@ -47,10 +47,7 @@ impl Schedule {
     /// in time for whoever comes first; where many come, that is at once.
     fn train_lasts_ns(&self, now_ns: u64, inputs: &Inputs, serving: &Serving) -> u64 {
         let tail_ns = self.train.tail_ns();
-        let cancelled_ns = serving
-            .budget_ns
-            .saturating_sub(self.infer.mean_ns())
-            .saturating_sub(margin_ns(serving));
+        let cancelled_ns = self.free_by_ns(serving);
         let tried = cancelled_ns < tail_ns && self.may_be_tried();
         if tried && !self.owes_step(now_ns, inputs) {
             return cancelled_ns;

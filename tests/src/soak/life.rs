@@ -9,6 +9,7 @@ use crate::programs::{Answer, fulcrumd};
 use fulcrum_runtime::client::Client;
 use fulcrum_runtime::random::Random;
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -222,7 +223,7 @@ impl Life {
         if self.end != End::KilledThenStart && board != stage.stock {
             let paths = board.keys().chain(stage.stock.keys());
             let other = paths.filter(|path| board.get(*path) != stage.stock.get(*path));
-            let other: std::collections::BTreeMap<_, _> = other
+            let other: BTreeMap<_, _> = other
                 .map(|path| (path, (board.get(path), stage.stock.get(path))))
                 .collect();
             found.push(format!("the board is not as it was: {other:?}"));

@@ -117,8 +117,7 @@ impl Inquiry<'_> {
         }
     }
 
-    fn answers(&self, power_mw: MilliWatt) -> Vec<Option<Solution>> {
-        let selector = Selector::new(&self.subject.plan);
+    fn answers(&self, selector: &Selector<'_>, power_mw: MilliWatt) -> Vec<Option<Solution>> {
         let answer = |rate: &MilliRps| {
             let demand = Demand {
                 power_mw,
@@ -161,7 +160,10 @@ impl Inquiry<'_> {
             .chain(rates)
             .collect();
         let budgets = budgets::powers(&self.subject.plan).into_iter();
-        let mut rows: Vec<_> = budgets.map(|power| (power, self.answers(power))).collect();
+        let selector = Selector::new(&self.subject.plan);
+        let mut rows: Vec<_> = budgets
+            .map(|power| (power, self.answers(&selector, power)))
+            .collect();
         let all = rows.len();
         while let [.., (_, before), (_, last)] = &rows[..]
             && before == last
