@@ -1,5 +1,6 @@
 //! A mode as the models see it.
 
+use super::soft_max::soft_max;
 use fulcrum_plan::PowerMode;
 
 /// A point of the unit cube that the candidates span: logarithms of cores, CPU, GPU and memory clock.
@@ -42,7 +43,7 @@ impl Clocks {
 
     /// Speed of the host at feeding a GPU: clock times cores, of which a few are enough.
     pub(super) fn host_ghz(&self) -> f64 {
-        self.cpu_ghz / super::roofline::soft_max(1.0 / self.cores, 1.0 / FEED_CORES, 4.0)
+        self.cpu_ghz / soft_max(1.0 / self.cores, 1.0 / FEED_CORES, 4.0)
     }
 }
 

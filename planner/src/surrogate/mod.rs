@@ -14,6 +14,7 @@ pub mod mlp;
 pub mod normal;
 pub mod power;
 pub mod roofline;
+mod soft_max;
 pub mod time;
 
 use crate::pool::Pool;

@@ -13,7 +13,8 @@
 
 use super::clocks::{Clocks, Point};
 use super::gp::{Kernel, Process, matern52};
-use super::roofline::{Shares, soft_max};
+use super::roofline::Shares;
+use super::soft_max::soft_max;
 
 const FEATURES: usize = 8;
 /// Standard deviation of each coefficient over boards and workloads, in W per unit of the feature:

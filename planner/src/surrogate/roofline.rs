@@ -14,6 +14,7 @@
 
 use super::clocks::Clocks;
 use super::least_squares::{self, Problem};
+use super::soft_max::soft_max;
 
 /// Parameters: `ln A, ln B, ln C, ln E, ln D`, `ln(w-1)`, `ln(q-1)`, `ln(s-1)`.
 pub const PARAMETERS: usize = 8;
@@ -72,16 +73,6 @@ pub struct Shares {
     pub memory_ms: f64,
     /// Host work of all cores together, in core-ms.
     pub host_ms: f64,
-}
-
-fn power(base: f64, exponent: f64) -> f64 {
-    libm::exp(exponent * libm::log(base))
-}
-
-/// `(x^p + y^p)^(1/p)` without overflow.
-pub(super) fn soft_max(x: f64, y: f64, p: f64) -> f64 {
-    let (high, low) = if x > y { (x, y) } else { (y, x) };
-    high * power(1.0 + power(low / high, p), 1.0 / p)
 }
 
 /// The parameters themselves, in the order of their logarithms.
