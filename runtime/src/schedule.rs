@@ -163,12 +163,7 @@ impl Schedule {
             train: Estimate::planned(assignment.train_ns.unwrap_or(0), now_ns),
             bulk: Estimate::planned(assignment.bulk.map_or(0, |bulk| bulk.infer_ns), now_ns),
             waits: Spread::new(now_ns),
-            busy: Busy {
-                infer_ns: 0,
-                partial_ns: 0,
-                train_ns: 0,
-                bulk_ns: 0,
-            },
+            busy: Busy::default(),
             lead_ns: 0,
             promise: Promise::new(assignment.policy.train_share_per_mille, now_ns),
             trial: Trial {
@@ -311,10 +306,10 @@ impl Schedule {
 
     /// When a training step that begins now has to have ended: a batch after it, at its mean, has to be in time for
     /// the oldest request, also if the cancellation takes its time. A step that fits or is owed may take as long as
-    /// its tail.
-    /// `None` without inference.
+    /// its tail. And how long after a request's arrival any step has to be told to end, at the soonest. `None` without
+    /// inference.
     #[must_use]
-    pub fn due(&self, now_ns: u64, inputs: &Inputs) -> Option<Due> {
+    pub fn due(&self, now_ns: u64, inputs: &Inputs) -> Option<(Due, u64)> {
         let patience_ns = self.cancel_after_ns()?;
         let times_ns = (self.train.mean_ns(), self.train.tail_ns());
         let at_least = |ns: u64, tail_ns: u64| {
@@ -323,18 +318,18 @@ impl Schedule {
                 && (self.owes_step(now_ns, inputs) || self.fits(now_ns, times_ns, inputs));
             if allowed { tail_ns } else { ns }
         };
-        Some(match inputs.oldest_waiting_ns() {
+        let due = match inputs.oldest_waiting_ns() {
             Some(oldest_ns) => Due::At(at_least(
                 oldest_ns.saturating_add(patience_ns).max(now_ns),
                 now_ns.saturating_add(times_ns.1),
             )),
             None => Due::AfterArrival(at_least(patience_ns, times_ns.1)),
-        })
+        };
+        Some((due, patience_ns))
     }
 
     /// How long after a request's arrival a step has to be told to end, at the soonest; `None` without inference.
-    #[must_use]
-    pub fn cancel_after_ns(&self) -> Option<u64> {
+    fn cancel_after_ns(&self) -> Option<u64> {
         let serving = self.assignment.serving?;
         let guess_ns = self.train.mean_ns() / CANCEL_SHARE;
         let cancel_ns = self.trial.cancel_ns.unwrap_or(guess_ns);

@@ -302,8 +302,7 @@ impl<'a, C: Clock, W: Work> Loop<'a, C, W> {
             Action::Infer { count } => self.infer(now_ns, count),
             Action::Train => {
                 if let Some(watchdog) = self.watchdog
-                    && let Some(due) = self.schedule.due(now_ns, &inputs)
-                    && let Some(least_ns) = self.schedule.cancel_after_ns()
+                    && let Some((due, least_ns)) = self.schedule.due(now_ns, &inputs)
                 {
                     let mean_ns = self.schedule.train().mean_ns();
                     watchdog.begin(due, least_ns, arrived, mean_ns);

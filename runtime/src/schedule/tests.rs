@@ -443,7 +443,8 @@ fn a_step_that_fits_is_not_cancelled_before_its_tail_is_over() {
         assert_eq!(schedule.step(now_ns, &waiting(1, 0)), Action::Train);
         let end_ns = now_ns + 72 * MS;
         assert!(patience_ns < end_ns);
-        assert_eq!(schedule.due(now_ns, &waiting(1, 0)), Some(Due::At(end_ns)));
+        let due = schedule.due(now_ns, &waiting(1, 0));
+        assert_eq!(due, Some((Due::At(end_ns), patience_ns)));
     }
 }
 
@@ -461,11 +462,11 @@ fn a_step_that_does_not_fit_is_tried_while_nobody_waits_if_it_can_be_cancelled()
     let patience_ns = 100 * MS - 8 * MS - 100 * MS / 64 - 45 * MS;
     assert_eq!(
         schedule.due(0, &Inputs::default()),
-        Some(Due::AfterArrival(patience_ns))
+        Some((Due::AfterArrival(patience_ns), patience_ns))
     );
     assert_eq!(
         schedule.due(0, &waiting(1, 7 * MS)),
-        Some(Due::At(7 * MS + patience_ns))
+        Some((Due::At(7 * MS + patience_ns), patience_ns))
     );
     // Every loss doubles the time to the next try; a step that ends well resets it.
     let retry_ns = |schedule: &Schedule| match schedule.step(0, &Inputs::default()) {
@@ -480,9 +481,10 @@ fn a_step_that_does_not_fit_is_tried_while_nobody_waits_if_it_can_be_cancelled()
         schedule.observe_cancelled(0, 50 * MS, 3 * MS);
     }
     assert_eq!(retry_ns(&schedule), RETRY_MAX_NS);
+    let longer_ns = patience_ns + 42 * MS;
     assert_eq!(
         schedule.due(0, &Inputs::default()),
-        Some(Due::AfterArrival(patience_ns + 42 * MS))
+        Some((Due::AfterArrival(longer_ns), longer_ns))
     );
     assert_eq!(
         schedule.step(RETRY_MAX_NS, &Inputs::default()),
