@@ -303,7 +303,8 @@ impl Given {
     }
 
     fn providers(&self) -> Result<Vec<Provider>, UsageError> {
-        let allowed = "cpu, cuda and tensorrt, each at most once, with commas between them";
+        let allowed =
+            "a list of cpu, cuda and tensorrt, each at most once, with commas between them";
         let providers = self.parsed("--provider", allowed, Provider::list)?;
         Ok(providers.unwrap_or_else(|| vec![Provider::Cpu]))
     }
@@ -439,7 +440,7 @@ fn board(given: &Given) -> Result<BoardOptions, UsageError> {
         })?,
         power_rails: given.parsed(
             "--power-rails",
-            "names of rails, joined by commas, each once and at most 6, as `fulcrumd doctor` lists them",
+            "a list of at most 6 rails, each once, with commas between them, as `fulcrumd doctor` names them",
             rails,
         )?,
     })
@@ -546,10 +547,14 @@ fn policy(given: &Given) -> Result<Policy, UsageError> {
         "reject-newest, drop-late or answer-late",
         overload,
     )?;
-    let percent = given.parsed("--train-share", "per cent, 0 to 90", |text| {
-        let percent = text.parse::<u16>().ok()?;
-        (percent <= 90).then_some(percent)
-    })?;
+    let percent = given.parsed(
+        "--train-share",
+        "a whole number from 0 to 90, in per cent",
+        |text| {
+            let percent = text.parse::<u16>().ok()?;
+            (percent <= 90).then_some(percent)
+        },
+    )?;
     Ok(Policy {
         overload: overload.unwrap_or_default(),
         train_share_per_mille: 10 * percent.unwrap_or(0),
@@ -670,12 +675,12 @@ mod tests {
                 "panic",
                 "reject-newest, drop-late or answer-late",
             ),
-            ("--train-share", "91", "0 to 90"),
+            ("--train-share", "91", "a whole number from 0 to 90"),
             ("--seed", "-4", "0 to 2^64 - 1"),
             ("--duration-s", "inf", "0.1 to 31536000"),
             ("--other-masks", "write", "refuse or warn"),
-            ("--power-rails", "VDD_IN,VDD_IN", "joined by commas"),
-            ("--power-rails", "a,b,c,d,e,f,g", "at most 6"),
+            ("--power-rails", "VDD_IN,VDD_IN", "each once, with commas"),
+            ("--power-rails", "a,b,c,d,e,f,g", "at most 6 rails"),
         ] {
             let rest = if option == "--power" {
                 ""

@@ -24,10 +24,14 @@ pub(crate) struct Validate {
 
 /// `--validate`: a share from 0.01 to 0.5, or a file.
 pub(super) fn validate(given: &Given) -> Result<Option<Validate>, UsageError> {
-    let every_steps = given.parsed("--validate-every", "steps from 1 to 1000000000", |text| {
-        let steps = text.parse().ok()?;
-        (1..=1_000_000_000).contains(&steps).then_some(steps)
-    })?;
+    let every_steps = given.parsed(
+        "--validate-every",
+        "a number of steps from 1 to 1000000000",
+        |text| {
+            let steps = text.parse().ok()?;
+            (1..=1_000_000_000).contains(&steps).then_some(steps)
+        },
+    )?;
     let Some(value) = given.value("--validate") else {
         return match every_steps {
             Some(_) => usage("--validate-every needs --validate FILE or SHARE"),
@@ -56,7 +60,8 @@ pub(super) fn validate(given: &Given) -> Result<Option<Validate>, UsageError> {
 
 /// `--checkpoint-every`: so many steps, or seconds with an `s` behind them.
 pub(super) fn checkpoint_every(given: &Given) -> Result<Every, UsageError> {
-    let allowed = "steps from 1 to 1000000000, or seconds as in 60s, 0.1s to 86400s";
+    let allowed =
+        "a number of steps from 1 to 1000000000, or of seconds as in 60s, from 0.1s to 86400s";
     let every = given.parsed("--checkpoint-every", allowed, |text| {
         match text.strip_suffix('s') {
             Some(seconds) => {
@@ -126,7 +131,10 @@ mod tests {
         for (rest, part) in [
             ("--validate 0.6", "0.01 to 0.5"),
             ("--validate-every 5", "needs --validate"),
-            ("--validate 0.1 --validate-every 0", "steps from 1"),
+            (
+                "--validate 0.1 --validate-every 0",
+                "a number of steps from 1",
+            ),
         ] {
             let said = message(&format!("{base} {rest}"));
             assert!(said.contains(part), "{rest}: {said}");
