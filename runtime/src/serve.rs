@@ -460,7 +460,8 @@ impl<'a, C: Clock, W: Work> Loop<'a, C, W> {
                 match (error, self.watchdog) {
                     // A cancelled step says nothing about the engine's health.
                     (WorkError::Cancelled, Some(watchdog)) => {
-                        let cancel_ns = now_ns.saturating_sub(watchdog.cancelled_ns());
+                        // Not longer than the step: a cancellation that comes late hits the step after the one it was for.
+                        let cancel_ns = now_ns.saturating_sub(watchdog.cancelled_ns()).min(took_ns);
                         self.schedule.observe_cancelled(now_ns, took_ns, cancel_ns);
                     }
                     (WorkError::Cancelled, None) => {}

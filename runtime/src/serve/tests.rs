@@ -184,3 +184,22 @@ fn cancelled_steps_are_counted_and_never_stop_training() {
     assert_eq!(telemetry.steps_lost.get(), u64::from(3 * FAILURES_MAX));
     assert_eq!(telemetry.steps.get(), 0);
 }
+
+#[test]
+fn a_cancellation_that_hits_the_step_after_its_own_is_no_longer_than_that_step() {
+    let (clock, telemetry, mut ring) = (FakeClock::default(), Telemetry::default(), Ring::new());
+    let (_sender, receiver) = ring.split();
+    let watchdog = Watchdog::default();
+    let mut cancelled = work(&clock);
+    cancelled.train_fails = Some(WorkError::Cancelled);
+    // The watchdog was told of this step and has not cancelled it; and the clock began long ago.
+    clock.advance(3_600_000 * MS);
+    let mut looping = Loop::new(&clock, cancelled, receiver, &telemetry, ASSIGNMENT, RATE)
+        .with_watchdog(&watchdog);
+    assert_eq!(looping.turn(), Ok(Turn::Worked));
+    assert_eq!(telemetry.steps_lost.get(), 1);
+    // The budget without a batch, the margin, and the 16 ms of the step.
+    let patience_ns = 100 * MS - 8 * MS - 100 * MS / 64 - 16 * MS;
+    let due = looping.schedule().due(clock.now_ns(), &Inputs::default());
+    assert_eq!(due.map(|(_, patience_ns)| patience_ns), Some(patience_ns));
+}
