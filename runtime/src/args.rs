@@ -6,6 +6,7 @@ mod help;
 mod inspect;
 mod load;
 mod profile;
+mod served;
 mod status;
 mod training;
 
@@ -13,6 +14,7 @@ pub(crate) use help::HELP;
 pub(crate) use inspect::{Capture, Doctor};
 pub(crate) use load::{Load, Times};
 pub(crate) use profile::Profile;
+pub(crate) use served::Served;
 pub(crate) use status::Status;
 pub(crate) use training::{Judges, Validate};
 
@@ -144,18 +146,14 @@ pub(crate) struct Run {
     pub(crate) power_mw: MilliWatt,
     /// `--latency-ms` and `--rate`.
     pub(crate) service: Option<Service>,
-    /// `--infer`.
-    pub(crate) infer: Option<PathBuf>,
-    /// The second `--infer`: the one that is not urgent.
-    pub(crate) bulk: Option<PathBuf>,
+    /// The first `--infer` and `--listen`.
+    pub(crate) infer: Option<Served>,
+    /// The second ones: for the model that is not urgent.
+    pub(crate) bulk: Option<Served>,
     /// `--train`.
     pub(crate) train: Option<PathBuf>,
     /// `--data`.
     pub(crate) data: Option<PathBuf>,
-    /// `--listen`.
-    pub(crate) listen: Option<PathBuf>,
-    /// The second `--listen`: for the model that is not urgent.
-    pub(crate) listen_bulk: Option<PathBuf>,
     /// `--status`.
     pub(crate) status: Option<Address>,
     /// `--held-out`.
@@ -473,16 +471,15 @@ fn run(given: &Given) -> Result<Run, UsageError> {
     };
     let power_w = given.number("--power", 0.1, 1000.0)?;
     let power_w = given.required("--power W", power_w)?;
+    let [infer, bulk] = served::served(given)?;
     let options = Run {
         plan,
         power_mw: given.required("--power W", MilliWatt::budget_w(power_w))?,
         service: service(given)?,
-        infer: given.path("--infer"),
-        bulk: given.values("--infer").nth(1).map(PathBuf::from),
+        infer,
+        bulk,
         train: given.path("--train"),
         data: given.path("--data"),
-        listen: given.path("--listen"),
-        listen_bulk: given.values("--listen").nth(1).map(PathBuf::from),
         status: given.parsed("--status", status::ALLOWED, Address::read)?,
         held_out: given.path("--held-out"),
         learning_rate: learning_rate(given)?,
@@ -508,12 +505,6 @@ fn run(given: &Given) -> Result<Run, UsageError> {
     };
     if given.has("--checkpoint-every") && options.checkpoint.is_none() {
         return usage("--checkpoint-every needs --checkpoint FILE");
-    }
-    let mut repeated = ["--infer", "--listen"].into_iter();
-    if let Some(name) = repeated.find(|name| given.values(name).count() > 2) {
-        return usage(format!(
-            "{name} is given more than twice: one urgent model, one that is not"
-        ));
     }
     check_together(&options)?;
     Ok(options)
@@ -581,10 +572,6 @@ fn check_together(options: &Run) -> Result<(), UsageError> {
         Some(model) if options.data.is_none() => usage(format!("{model} needs --data FILE")),
         None if options.data.is_some() => usage("--data needs --infer or --train"),
         None if options.held_out.is_some() => usage("--held-out needs --data"),
-        _ if options.listen.is_some() && options.infer.is_none() => usage("--listen needs --infer"),
-        _ if options.listen_bulk.is_some() && options.bulk.is_none() => {
-            usage("a second --listen needs a second --infer")
-        }
         _ if options.policy.train_share_per_mille > 0 && options.train.is_none() => {
             usage("--train-share needs --train")
         }

@@ -80,7 +80,9 @@ pub(crate) fn run(options: &Run) -> Result<(), Failure> {
         Some(Address::Path(path)) => Some(path),
         _ => None,
     };
-    for path in options.listen.iter().chain(status) {
+    let served = [&options.infer, &options.bulk].into_iter().flatten();
+    let sockets = served.filter_map(|served| served.listen.as_ref());
+    for path in sockets.chain(status) {
         // Nobody listens any more; whoever connects now should be told so.
         let _ = std::fs::remove_file(path);
     }

@@ -302,4 +302,6 @@ fn two_models_are_served_at_two_sockets_and_a_failing_one_leaves_the_other_alone
     assert_eq!(count(&summary, "bulk_failed") + 1, statuses.len() as u64);
     assert_eq!(count(&summary, "bulk_rejected"), 1, "{summary}");
     assert_eq!(count(&summary, "allocations_in_loop"), 0, "{summary}");
+    let sockets = ["urgent", "bulk"].map(|name| device.path(name).exists());
+    assert_eq!(sockets, [false; 2], "nobody listens any more");
 }

@@ -2,7 +2,7 @@
 
 use super::choice::{check_masks, choose, problem, read_plan};
 use crate::Failure;
-use crate::args::{Judges, Run};
+use crate::args::{Judges, Run, Served};
 use crate::restore::discover;
 use fulcrum_plan::PlanTable;
 use fulcrum_plan::durable::remove_leftovers;
@@ -84,15 +84,16 @@ pub(crate) fn prepare<'a>(options: &Run, correct: &'a Counter) -> Result<Prepare
     let pin = options.pin.then(Pin::new).transpose();
     let pin = pin.map_err(|error| Failure::trouble(format!("--pin: {error}")))?;
     // Last: a socket that is there says that somebody serves.
-    let listen = |path: &Option<PathBuf>| {
-        let listener = path.as_deref().map(|path| {
+    let listen = |served: &Option<Served>| {
+        let path = served.as_ref().and_then(|served| served.listen.as_deref());
+        let listener = path.map(|path| {
             socket::listen(path)
                 .map_err(|error| Failure::trouble(format!("--listen {}: {error}", path.display())))
         });
         listener.transpose()
     };
-    let listener = listen(&options.listen)?;
-    let listener_bulk = listen(&options.listen_bulk)?;
+    let listener = listen(&options.infer)?;
+    let listener_bulk = listen(&options.bulk)?;
     let status = options.status.as_ref().map(|address| {
         let refused = |error| Failure::trouble(format!("--status {address}: {error}"));
         address.listen().map_err(refused)
@@ -187,7 +188,7 @@ fn load<'a>(
     };
     let mut served = None;
     let mut inference = Vec::new();
-    if let (Some(model), Some(serving)) = (&options.infer, solution.serving) {
+    if let (Some(Served { model, .. }), Some(serving)) = (&options.infer, solution.serving) {
         if let (Some(_), Some(parameters)) = (&judges, &parameters) {
             served = Some(serve_checked(options, engine, model, parameters)?);
         }
@@ -229,7 +230,9 @@ fn load<'a>(
     });
     let bulk = bulk(options, plan, engine, parameters.as_ref())?;
     // Clients bring samples of their own.
-    for session in bulk.iter().filter(|_| options.listen_bulk.is_none()) {
+    let served_bulk = options.bulk.as_ref();
+    let plays = served_bulk.is_some_and(|served| served.listen.is_none());
+    for session in bulk.iter().filter(|_| plays) {
         let path = options.held_out.as_deref().unwrap_or(data);
         held_out
             .expect_elements(session.sample_len(), path)
@@ -356,7 +359,7 @@ fn bulk(
     engine: &Engine,
     parameters: Option<&Parameters>,
 ) -> Result<Vec<InferenceSession>, Failure> {
-    let Some(model) = &options.bulk else {
+    let Some(Served { model, .. }) = &options.bulk else {
         return Ok(Vec::new());
     };
     let batches = plan.slots_infer(1).map(|(_, batch)| batch);
