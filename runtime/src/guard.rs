@@ -290,7 +290,6 @@ impl Guard {
         if !late && now_ns.saturating_sub(self.changed_ns) < DWELL_NS {
             return None;
         }
-        let serves = self.serves(plan);
         self.cap.starve(late);
         let strained = now_ns < self.strained_until_ns;
         // What nobody has measured is as planned.
@@ -309,7 +308,7 @@ impl Guard {
         if !late {
             return self.rate.adopt().then_some(Reason::Arrivals);
         }
-        if !self.rate.jump() && serves {
+        if !self.rate.jump() && self.serves(plan) {
             let strained_pace = self.pace_per_mille.saturating_add(self.pace_per_mille / 10);
             self.pace_per_mille = strained_pace.min(STRAINED_PACE_MAX.max(self.pace_per_mille));
             self.strained_until_ns = now_ns.saturating_add(CALM_NS);
@@ -485,19 +484,30 @@ impl Guard {
         suits: impl Fn(&Row, &Cell) -> bool,
     ) -> Option<Solution> {
         let half_us = self.asked.latency_us.0 / 2;
-        let cells = plan.rows.iter().enumerate().flat_map(|(index, row)| {
-            plan.slots_infer(workload)
-                .filter_map(move |(slot, batch)| Some((row.cell(slot)?, index, row, batch)))
-        });
-        let fitting = cells.filter(|(cell, _, row, _)| {
+        let fitting = infer_cells(plan, workload).filter(|(_, row, _, cell)| {
             let within = cell.power_mw <= self.cap.power_mw() && cell.time_us.0 <= half_us;
             within && cell.time_us.0 > 0 && suits(row, cell)
         });
-        let (cell, index, row, batch) = fitting.max_by_key(|(cell, index, _, batch)| {
+        let fastest = fitting.max_by_key(|(index, _, batch, cell)| {
             let per_second = u64::from(*batch).saturating_mul(1_000_000_000);
             let per_second = per_second.checked_div(cell.time_us.0.into());
             (per_second, core::cmp::Reverse((*index, *batch)))
-        })?;
+        });
+        self.inference_alone(fastest?)
+    }
+
+    /// The inference cell of the least power, whatever its latency: the last resort.
+    fn least_power_inference(&self, plan: &PlanTable, workload: usize) -> Option<Solution> {
+        let cells = infer_cells(plan, workload);
+        let least = cells.min_by_key(|(index, _, batch, cell)| (cell.power_mw, *index, *batch));
+        self.inference_alone(least?)
+    }
+
+    /// Nothing but a row's inference cell.
+    fn inference_alone(
+        &self,
+        (index, row, batch, cell): (usize, &Row, u16, &Cell),
+    ) -> Option<Solution> {
         Some(Solution {
             row: index,
             mode: row.mode,
@@ -510,28 +520,18 @@ impl Guard {
             background: None,
         })
     }
+}
 
-    /// The inference cell of the least power, whatever its latency: the last resort.
-    fn least_power_inference(&self, plan: &PlanTable, workload: usize) -> Option<Solution> {
-        let cells = plan.rows.iter().enumerate().flat_map(|(index, row)| {
-            plan.slots_infer(workload)
-                .filter_map(move |(slot, batch)| Some((row.cell(slot)?, index, row.mode, batch)))
-        });
-        let (cell, row, mode, batch) =
-            cells.min_by_key(|(cell, index, _, batch)| (cell.power_mw, *index, *batch))?;
-        let latency_us = problem::peak_latency_us(batch, self.rate.assumed(), cell.time_us)?;
-        Some(Solution {
-            row,
-            mode,
-            power_mw: cell.power_mw,
-            serving: Some(Serving {
-                batch,
-                time_us: cell.time_us,
-                latency_us,
-            }),
-            background: None,
-        })
-    }
+/// Every inference cell of a workload, after its row's number, its row and its batch.
+fn infer_cells(
+    plan: &PlanTable,
+    workload: usize,
+) -> impl Iterator<Item = (usize, &Row, u16, &Cell)> {
+    let rows = plan.rows.iter().enumerate();
+    rows.flat_map(move |(index, row)| {
+        plan.slots_infer(workload)
+            .filter_map(move |(slot, batch)| Some((index, row, batch, row.cell(slot)?)))
+    })
 }
 
 /// An inference cell of a row.

@@ -296,13 +296,13 @@ impl Control {
     }
 }
 
-/// The inputs and outputs of a step, checked.
 /// What `fulcrum train-step` wrote among the model's own key-value pairs.
 fn classes(session: &Session) -> Option<u32> {
     let metadata = session.metadata().ok()?;
     metadata.custom("fulcrum.classes")?.parse().ok()
 }
 
+/// The inputs and outputs of a step, checked.
 struct Step {
     x: TensorSpec,
     y: TensorSpec,

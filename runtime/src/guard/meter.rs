@@ -136,9 +136,11 @@ impl Meter {
         if self.average.looks == 0 && self.excess_mw.is_some() {
             return None;
         }
-        let cells = plan.rows.iter().flat_map(|row| row.cells.iter().flatten());
-        let most_mw = cells.map(|cell| cell.power_mw).max();
-        let should_mw = reading.planned_mw.or(most_mw)?;
+        let most_mw = || {
+            let cells = plan.rows.iter().flat_map(|row| row.cells.iter().flatten());
+            cells.map(|cell| cell.power_mw).max()
+        };
+        let should_mw = reading.planned_mw.or_else(most_mw)?;
         if power_mw.0 <= should_mw.0.saturating_mul(2) {
             self.implausible = 0;
         } else {

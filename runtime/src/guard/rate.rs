@@ -12,9 +12,9 @@ const HEADROOM_PER_MILLE: u64 = 100;
 const SIGMA: u64 = 4;
 /// A rate below this share of the one asked for is taken for it: nothing arrives, and no row is better.
 const LEAST_SHARE: u64 = 100;
-/// A rate that was there may come back at once: it is reckoned with for one to two times so many looks, which
-/// is five to ten minutes. A guess; a lower one costs requests whenever traffic comes in waves.
-const HELD_LOOKS: u32 = 300;
+/// A rate that was there may come back at once: it is reckoned with for one to two times so many control
+/// periods, which is five to ten minutes. A guess; a lower one costs requests whenever traffic comes in waves.
+const HELD_PERIODS: u32 = 300;
 
 /// A rate that is assumed, and one that is observed.
 #[derive(Clone, Copy, Debug)]
@@ -24,9 +24,9 @@ pub(super) struct RateEstimate {
     observed_milli: u64,
     /// In the last control period alone.
     latest_milli: u64,
-    /// Highest observed one of these looks, and of the [`HELD_LOOKS`] before.
+    /// Highest observed one of these control periods, and of the [`HELD_PERIODS`] before.
     highest_milli: [u64; 2],
-    looks: u32,
+    periods: u32,
     arrived: u64,
 }
 
@@ -39,7 +39,7 @@ impl RateEstimate {
             observed_milli: asked.0 as u64,
             latest_milli: asked.0 as u64,
             highest_milli: [0; 2],
-            looks: 0,
+            periods: 0,
             arrived: 0,
         }
     }
@@ -66,9 +66,9 @@ impl RateEstimate {
         self.observed_milli = kept.saturating_add(rate_milli) / SHARE;
         let [highest, before] = self.highest_milli;
         self.highest_milli = [highest.max(self.observed_milli), before];
-        self.looks = self.looks.saturating_add(1);
-        if self.looks >= HELD_LOOKS {
-            self.looks = 0;
+        self.periods = self.periods.saturating_add(1);
+        if self.periods >= HELD_PERIODS {
+            self.periods = 0;
             self.highest_milli = [self.observed_milli, highest];
         }
     }
