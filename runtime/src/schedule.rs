@@ -17,7 +17,8 @@
 //! 1. An urgent change of mode (the guard found a budget violated) comes first.
 //! 2. Under [`Overload::DropLate`], a request that cannot be answered in time any more is dropped.
 //! 3. A training step that is owed ([`Policy::train_share_per_mille`]) runs if the oldest request is in time after
-//!    it. The queue admits only as many requests as are in time beside such steps.
+//!    it; under [`Overload::AnswerLate`] also if that one is late anyway. Under the others the queue admits only as many
+//!    requests as are in time beside such steps.
 //!    Then a full batch runs; so does a batch whose oldest request cannot wait any longer.
 //! 4. A change of mode that can wait runs when its cost fits (rule 5's test).
 //! 5. A training step or a bulk batch runs if, with a tail on its side or on that of the batch after it, no pending

@@ -13,7 +13,7 @@ use crate::watchdog::Watchdog;
 use fulcrum_plan::units::MilliRps;
 use std::fmt;
 
-/// Failures in a row after which the loop gives up training, or itself.
+/// Failures in a row of the same kind of work after which the loop gives it up, or with inference itself.
 pub const FAILURES_MAX: u32 = 8;
 
 /// A clock that never goes back. The loop's zero is the clock's.
@@ -275,10 +275,10 @@ impl<'a, C: Clock, W: Work> Loop<'a, C, W> {
         let mut switch = None;
         if let Some(modes) = &mut self.modes {
             let (counts, telemetry) = (self.requests.counts(), self.telemetry);
-            let answered_late = telemetry.late.get() + telemetry.dropped.get();
+            let unanswered = counts.rejected() + telemetry.dropped.get() + telemetry.failed.get();
             let requests = Requests {
                 arrived: counts.arrived(),
-                missed: answered_late + telemetry.failed.get() + counts.rejected(),
+                missed: telemetry.late.get() + unanswered,
             };
             modes.look(now_ns, &self.schedule, requests);
             switch = modes.wanted();
@@ -460,7 +460,7 @@ impl<'a, C: Clock, W: Work> Loop<'a, C, W> {
                 match (error, self.watchdog) {
                     // A cancelled step says nothing about the engine's health.
                     (WorkError::Cancelled, Some(watchdog)) => {
-                        // Not longer than the step: a cancellation that comes late hits the step after the one it was for.
+                        // Not longer than the step: one that comes late hits the step after the one it was for.
                         let cancel_ns = now_ns.saturating_sub(watchdog.cancelled_ns()).min(took_ns);
                         self.schedule.observe_cancelled(now_ns, took_ns, cancel_ns);
                     }
