@@ -137,6 +137,19 @@ pub const fn steps_per_window(
     slack.checked_div(busy_scaled(time_step, rate))
 }
 
+/// [`steps_per_window`] of a window that [`window_us`] told, which a scan reckons once for many.
+#[must_use]
+pub const fn steps_in_window(
+    window_us: u64,
+    time_infer: MicroSec,
+    time_step: MicroSec,
+) -> Option<u64> {
+    let Some(slack_us) = window_us.checked_sub(time_infer.0 as u64) else {
+        return None;
+    };
+    slack_us.checked_div(time_step.0 as u64)
+}
+
 /// Background throughput of one answer: `steps` minibatches of `step_batch` samples in every window of
 /// `batch` requests. At a given rate the throughput is proportional to `steps * step_batch / batch`,
 /// and that fraction is compared exactly.
@@ -303,11 +316,10 @@ mod tests {
         for batch in [1, 3, 64, u16::MAX] {
             for rate in [1, 333, 60_000, 999_999, u32::MAX].map(MilliRps) {
                 let window_us = window_us(batch, rate).unwrap();
-                for infer in [0u32, 700, 46_000] {
-                    for step in [1u32, 999, 70_000] {
-                        let exact = steps_per_window(batch, rate, MicroSec(infer), MicroSec(step));
-                        let left_us = window_us.checked_sub(u64::from(infer));
-                        assert_eq!(left_us.map(|left_us| left_us / u64::from(step)), exact);
+                for infer in [0, 700, 46_000].map(MicroSec) {
+                    for step in [0, 1, 999, 70_000].map(MicroSec) {
+                        let exact = steps_per_window(batch, rate, infer, step);
+                        assert_eq!(steps_in_window(window_us, infer, step), exact);
                     }
                 }
             }

@@ -13,7 +13,6 @@ mod aim;
 mod column;
 mod combination;
 mod gaps;
-mod pair;
 mod slots;
 
 use crate::mode::PowerMode;

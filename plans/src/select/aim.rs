@@ -3,13 +3,14 @@
 //! Told in times and in steps per window, so that a row is decided without a division.
 
 use super::combination::Combination;
-use super::pair::Pair;
+use super::slots::{InferSlot, StepSlot};
 use crate::problem;
 use crate::units::MilliRps;
 
 /// What a row needs with a pair of slots to be as good as the best so far.
 pub(super) struct Aim<'a> {
-    pub(super) pair: &'a Pair<'a>,
+    pub(super) infer: &'a InferSlot<'a>,
+    pub(super) step: &'a StepSlot<'a>,
     /// Steps per window to be even, which is enough with a latency that is not longer.
     even: u64,
     /// The longest inference minibatch whose latency is not longer; zero where no row can be even.
@@ -20,21 +21,32 @@ pub(super) struct Aim<'a> {
 
 impl<'a> Aim<'a> {
     /// Without a best so far, a window has to hold a step.
-    pub(super) fn new(pair: &'a Pair<'a>, rate: MilliRps, best: Option<&Combination>) -> Self {
+    pub(super) fn new(
+        infer: &'a InferSlot<'a>,
+        step: &'a StepSlot<'a>,
+        rate: MilliRps,
+        best: Option<&Combination>,
+    ) -> Self {
         let mut aim = Self {
-            pair,
+            infer,
+            step,
             even: 1,
             time_even: 0,
             ahead: 1,
         };
         if let Some(best) = best {
-            let batch = pair.infer.batch;
-            (aim.even, aim.ahead) = best.throughput.steps_needed(batch, pair.step.counts);
+            let batch = infer.batch;
+            (aim.even, aim.ahead) = best.throughput.steps_needed(batch, step.counts);
             if aim.even < aim.ahead {
-                aim.time_even = problem::time_of_latency(best.latency_scaled, batch, rate);
+                aim.time_even = problem::time_of_latency(best.latency_scaled(rate), batch, rate);
             }
         }
         aim
+    }
+
+    /// Whether any row may be as good: one with the shortest times of both slots, whatever rows they are of.
+    pub(super) fn is_in_reach(&self) -> bool {
+        self.reached_by(self.infer.time_min, self.step.time_min)
     }
 
     /// Whether a row with these times is as good.
@@ -45,7 +57,7 @@ impl<'a> Aim<'a> {
             self.even
         };
         // A product that saturates is beyond every window.
-        time_us.saturating_add(steps.saturating_mul(step_us)) <= self.pair.infer.window_us
+        time_us.saturating_add(steps.saturating_mul(step_us)) <= self.infer.window_us
     }
 
     /// The longest step of a row that is ahead.
@@ -60,15 +72,15 @@ impl<'a> Aim<'a> {
 
     /// The longest inference minibatch of a row that is even.
     pub(super) fn time_max_even(&self) -> u64 {
-        let steps_us = self.even.saturating_mul(self.pair.step.time_min);
-        let left_us = self.pair.infer.window_us.saturating_sub(steps_us);
+        let steps_us = self.even.saturating_mul(self.step.time_min);
+        let left_us = self.infer.window_us.saturating_sub(steps_us);
         left_us.min(self.time_even)
     }
 
     /// Whether even rows are likely rarer among those of short steps than among those of short inference minibatches:
     /// which of the two limits is closer to the shortest time.
     pub(super) fn is_even_by_step(&self) -> bool {
-        let (infer_min, step_min) = (self.pair.infer.time_min, self.pair.step.time_min);
+        let (infer_min, step_min) = (self.infer.time_min, self.step.time_min);
         let time_max = self.time_max_even();
         // Where no inference minibatch is short enough, asking for them is over at once.
         time_max >= infer_min
@@ -76,8 +88,7 @@ impl<'a> Aim<'a> {
     }
 
     fn step_max(&self, steps: u64) -> u64 {
-        let infer = self.pair.infer;
-        let left_us = infer.window_us.saturating_sub(infer.time_min);
+        let left_us = self.infer.window_us.saturating_sub(self.infer.time_min);
         left_us.checked_div(steps).unwrap_or(u64::MAX)
     }
 }

@@ -3,17 +3,15 @@
 use super::slots::{InferSlot, StepSlot};
 use crate::problem::{self, Demand, Throughput};
 use crate::table::Cell;
-use crate::units::{MicroSec, MilliWatt};
+use crate::units::{MicroSec, MilliRps, MilliWatt};
 use core::cmp::Ordering;
 
 /// A combination that meets the demand, compared exactly.
 #[derive(Clone, Copy)]
 pub(super) struct Combination {
     pub(super) throughput: Throughput,
-    pub(super) latency_scaled: u64,
     pub(super) power_mw: MilliWatt,
     pub(super) row: usize,
-    pub(super) batch: u16,
     pub(super) step_batch: u16,
     pub(super) time_us: MicroSec,
     pub(super) step_time_us: MicroSec,
@@ -34,29 +32,42 @@ impl Combination {
         }
         Some(Self {
             throughput: Throughput {
-                steps: problem::steps_per_window(infer.batch, demand.rate, time_us, step_time_us)?,
+                steps: problem::steps_in_window(infer.window_us, time_us, step_time_us)?,
                 step_batch: step.counts,
                 batch: infer.batch,
             },
-            latency_scaled: problem::latency_scaled(infer.batch, demand.rate, time_us),
             power_mw,
             row,
-            batch: infer.batch,
             step_batch: step.batch,
             time_us,
             step_time_us,
         })
     }
 
-    pub(super) fn better_than(&self, other: &Self) -> bool {
+    /// Takes the place of the best so far if it is better, and whether it is.
+    pub(super) fn improve(self, best: &mut Option<Self>, rate: MilliRps) -> bool {
+        let is_better = best.as_ref().is_none_or(|best| self.is_better(best, rate));
+        if is_better {
+            *best = Some(self);
+        }
+        is_better
+    }
+
+    pub(super) fn is_better(&self, other: &Self, rate: MilliRps) -> bool {
+        let latency = |it: &Self| it.latency_scaled(rate);
         // The last tie-break: where in the plan it stands.
-        let place = |it: &Self| (it.row, it.batch, it.step_batch);
+        let place = |it: &Self| (it.row, it.throughput.batch, it.step_batch);
         self.throughput
             .compare(&other.throughput)
             .reverse()
-            .then_with(|| self.latency_scaled.cmp(&other.latency_scaled))
+            .then_with(|| latency(self).cmp(&latency(other)))
             .then_with(|| self.power_mw.cmp(&other.power_mw))
             .then_with(|| place(self).cmp(&place(other)))
             == Ordering::Less
+    }
+
+    /// See [`problem::latency_scaled`].
+    pub(super) fn latency_scaled(&self, rate: MilliRps) -> u64 {
+        problem::latency_scaled(self.throughput.batch, rate, self.time_us)
     }
 }

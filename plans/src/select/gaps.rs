@@ -1,18 +1,17 @@
 //! The best combination of an inference batch and of what runs in its gaps.
 //!
-//! The shortest times within the budget are known of every slot ([`super::column`]). They tell how much each pair of
-//! batch sizes may do at most ([`super::pair`]), and how short the cells of a row have to be that is as good as the
-//! best so far ([`super::aim`]). So most pairs are never looked at, and of the others a few rows.
+//! The shortest times within the budget are known of every slot ([`super::column`]). The rows that have them are asked
+//! first: the best of what they do is usually the best of all or close to it. What it leaves to be found tells how short
+//! the cells of a row have to be ([`super::aim`]). For most pairs of batch sizes no cells are, whatever rows they are of,
+//! so most pairs are never looked at, and of the others a few rows.
 
 use super::aim::Aim;
 use super::column::Within;
 use super::combination::Combination;
-use super::pair::{PAIRS_MAX, Pair};
 use super::slots::{Gap, InferSlot, StepSlot, infer_slots, step_slots};
 use super::{Background, Selector, Serving, Solution};
 use crate::problem::{self, Demand};
 use crate::table::Row;
-use heapless::Vec;
 
 /// The best solution with an inference workload and something in its gaps; see [`Selector::select`].
 pub(super) fn fill(
@@ -33,9 +32,9 @@ pub(super) fn fill(
         mode: search.rows.get(best.row)?.mode,
         power_mw: best.power_mw,
         serving: Some(Serving {
-            batch: best.batch,
+            batch: best.throughput.batch,
             time_us: best.time_us,
-            latency_us: problem::peak_latency_us(best.batch, demand.rate, best.time_us)?,
+            latency_us: problem::peak_latency_us(best.throughput.batch, demand.rate, best.time_us)?,
         }),
         background: Some(Background {
             batch: best.step_batch,
@@ -56,47 +55,54 @@ struct Search<'a> {
 impl Search<'_> {
     /// The best combination that has a step in its windows.
     fn with_steps(&self) -> Option<Combination> {
-        let rate = self.demand.rate;
-        let mut pairs: Vec<Pair<'_>, PAIRS_MAX> = Vec::new();
-        // The smallest batch last, which goes first among equals: its latency is the least.
+        let mut best = self.opening();
         for infer in self.infer.iter().rev() {
-            for step in self.step {
-                if let Some(pair) = Pair::new(infer, step) {
-                    // There are no more pairs than that.
-                    _ = pairs.push(pair);
+            for step in self.step.iter().rev() {
+                let aim = Aim::new(infer, step, self.demand.rate, best.as_ref());
+                if aim.is_in_reach() {
+                    self.with_pair(aim, &mut best);
                 }
             }
-        }
-        let mut best = None;
-        // What may do most first: it usually does, and spares the others their rows.
-        let mut next = Pair::take_first(&mut pairs);
-        while let Some(pair) = next {
-            next = if self.with_pair(&pair, &mut best)
-                && let Some(best) = &best
-            {
-                pairs.retain(|pair| !pair.is_behind(best, rate));
-                Pair::take_first(&mut pairs)
-            } else {
-                pairs.pop()
-            };
         }
         best
     }
 
-    /// Takes the best combination with this pair if it is better than the best so far, and whether it was.
-    fn with_pair(&self, pair: &Pair<'_>, best: &mut Option<Combination>) -> bool {
-        let mut aim = Aim::new(pair, self.demand.rate, best.as_ref());
-        let (infer, step) = (&pair.infer.cells, &pair.step.cells);
-        // The row of the shortest step is usually near the best, and leaves few others.
-        let first = self.improve(step.fastest_row, &mut aim, best);
-        let ahead = self.with_rows(step, |aim| aim.step_max_ahead(), &mut aim, best);
+    /// The best combination of the rows that have the shortest step of a slot.
+    fn opening(&self) -> Option<Combination> {
+        let mut best = None;
+        // The largest batches first: they usually do most.
+        for step in self.step.iter().rev() {
+            let index = step.cells.fastest_row;
+            let Some(row) = self.rows.get(index) else {
+                continue;
+            };
+            for infer in self.infer.iter().rev() {
+                if let Some(cell) = row.cell(infer.slot)
+                    && let Some(found) = Combination::new(
+                        index,
+                        (infer, cell),
+                        (step, &step.cells.fastest),
+                        self.demand,
+                    )
+                    && found.throughput.steps > 0
+                {
+                    found.improve(&mut best, self.demand.rate);
+                }
+            }
+        }
+        best
+    }
+
+    /// Takes the best combination with a pair if it is better than the best so far.
+    fn with_pair(&self, mut aim: Aim<'_>, best: &mut Option<Combination>) {
+        let (infer, step) = (&aim.infer.cells, &aim.step.cells);
+        self.with_rows(step, |aim| aim.step_max_ahead(), &mut aim, best);
         // Now no row is ahead. One that is even has both a short step and a short inference minibatch.
-        let even = if aim.is_even_by_step() {
-            self.with_rows(step, |aim| aim.step_max_even(), &mut aim, best)
+        if aim.is_even_by_step() {
+            self.with_rows(step, |aim| aim.step_max_even(), &mut aim, best);
         } else {
-            self.with_rows(infer, |aim| aim.time_max_even(), &mut aim, best)
-        };
-        first || ahead || even
+            self.with_rows(infer, |aim| aim.time_max_even(), &mut aim, best);
+        }
     }
 
     /// Looks at the rows with a cell that takes at most what the aim says.
@@ -106,59 +112,49 @@ impl Search<'_> {
         limit: impl Fn(&Aim<'_>) -> u64,
         aim: &mut Aim<'_>,
         best: &mut Option<Combination>,
-    ) -> bool {
-        let mut improved = false;
+    ) {
         let mut time_max = limit(aim);
         cells.visit(time_max, |row| {
             if self.improve(row, aim, best) {
-                improved = true;
+                *aim = Aim::new(aim.infer, aim.step, self.demand.rate, best.as_ref());
                 time_max = limit(aim);
             }
             time_max
         });
-        improved
     }
 
     /// Takes a row's combination if it is better than the best so far, and whether it was.
-    fn improve(&self, index: usize, aim: &mut Aim<'_>, best: &mut Option<Combination>) -> bool {
-        let pair = aim.pair;
+    fn improve(&self, index: usize, aim: &Aim<'_>, best: &mut Option<Combination>) -> bool {
+        let (infer, step) = (aim.infer, aim.step);
         let cells = self
             .rows
             .get(index)
-            .and_then(|row| Some((row.cell(pair.infer.slot)?, row.cell(pair.step.slot)?)));
+            .and_then(|row| Some((row.cell(infer.slot)?, row.cell(step.slot)?)));
         let Some((infer_cell, step_cell)) = cells else {
             return false;
         };
         if !aim.reached_by(infer_cell.time_us.0.into(), step_cell.time_us.0.into()) {
             return false;
         }
-        let (infer, step) = ((pair.infer, infer_cell), (pair.step, step_cell));
-        let Some(found) = Combination::new(index, infer, step, self.demand) else {
-            return false;
-        };
-        if best.as_ref().is_some_and(|best| !found.better_than(best)) {
-            return false;
-        }
-        *aim = Aim::new(pair, self.demand.rate, Some(&found));
-        *best = Some(found);
-        true
+        Combination::new(index, (infer, infer_cell), (step, step_cell), self.demand)
+            .is_some_and(|found| found.improve(best, self.demand.rate))
     }
 
     /// The best combination where no step fits into any window: that of least latency.
     fn without_steps(&self) -> Option<Combination> {
+        let rate = self.demand.rate;
         let mut best: Option<Combination> = None;
         for infer in self.infer {
             let mut time_max = best.map_or(infer.time_max, |best| {
-                problem::time_of_latency(best.latency_scaled, infer.batch, self.demand.rate)
+                problem::time_of_latency(best.latency_scaled(rate), infer.batch, rate)
             });
             if infer.time_min > time_max {
                 continue;
             }
             let mut visit = |row: usize| {
                 if let Some(found) = self.best_step(row, infer)
-                    && best.is_none_or(|best| found.better_than(&best))
+                    && found.improve(&mut best, rate)
                 {
-                    best = Some(found);
                     time_max = u64::from(found.time_us.0);
                 }
                 time_max
@@ -178,6 +174,13 @@ impl Search<'_> {
             let step_cell = row.cell(step.slot)?;
             Combination::new(index, (infer, infer_cell), (step, step_cell), self.demand)
         });
-        steps.reduce(|best, next| if next.better_than(&best) { next } else { best })
+        let rate = self.demand.rate;
+        steps.reduce(|best, next| {
+            if next.is_better(&best, rate) {
+                next
+            } else {
+                best
+            }
+        })
     }
 }
