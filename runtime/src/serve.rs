@@ -436,7 +436,7 @@ impl<'a, C: Clock, W: Work> Loop<'a, C, W> {
         if self.work.upkeep() {
             let now_ns = self.clock.now_ns();
             self.schedule
-                .observe_train(now_ns, now_ns.saturating_sub(start_ns));
+                .observe_upkeep(now_ns, now_ns.saturating_sub(start_ns));
             return Turn::Worked;
         }
         let result = self.work.train();

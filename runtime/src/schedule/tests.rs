@@ -431,6 +431,27 @@ fn what_training_is_owed_outlives_modes_and_lost_steps_are_paid() {
 }
 
 #[test]
+fn pieces_of_upkeep_do_not_make_steps_look_short() {
+    let mut schedule = Schedule::new(assignment(), 0);
+    for _ in 0..10 {
+        schedule.observe_train(0, 16 * MS);
+    }
+    let estimates = |schedule: &Schedule| {
+        let train = schedule.train();
+        (train.mean_ns(), train.tail_ns())
+    };
+    let (mean_ns, tail_ns) = estimates(&schedule);
+    for _ in 0..300 {
+        schedule.observe_upkeep(0, MS);
+    }
+    assert_eq!(estimates(&schedule), (mean_ns, tail_ns));
+    assert_eq!(schedule.busy().train_ns, 460 * MS);
+    // A long one takes the place of a step for so long.
+    schedule.observe_upkeep(0, 20 * MS);
+    assert!(estimates(&schedule).0 > mean_ns);
+}
+
+#[test]
 fn a_step_that_fits_is_not_cancelled_before_its_tail_is_over() {
     // Half a step is kept for a cancellation, so that otherwise a step that fits late would have to end too early.
     let slow = Assignment {
