@@ -370,6 +370,8 @@ impl<'a, C: Clock, W: Work> Loop<'a, C, W> {
                     self.work.give_up(request, GivenUp::Failed);
                 }
                 self.telemetry.failed.add(self.batch.len() as u64);
+                // Its time is gone, and says nothing about others: as of a batch of nobody.
+                self.schedule.observe_infer(now_ns, took_ns, 0);
                 self.infer_failures += 1;
                 if self.infer_failures >= FAILURES_MAX {
                     return Err(error);
@@ -386,11 +388,11 @@ impl<'a, C: Clock, W: Work> Loop<'a, C, W> {
         take(requests, count, &mut self.batch);
         let result = self.work.infer_bulk(&self.batch);
         let now_ns = self.clock.now_ns();
+        let took_ns = now_ns.saturating_sub(start_ns);
         let answered = self.batch.len() as u64;
         self.telemetry.bulk_batches.add(1);
         match result {
             Ok(ran) => {
-                let took_ns = now_ns.saturating_sub(start_ns);
                 self.schedule.observe_bulk(now_ns, took_ns, ran);
                 self.telemetry.bulk_served.add(answered);
                 self.bulk_failures = 0;
@@ -401,6 +403,7 @@ impl<'a, C: Clock, W: Work> Loop<'a, C, W> {
                     self.work.give_up_bulk(request, GivenUp::Failed);
                 }
                 self.telemetry.bulk_failed.add(answered);
+                self.schedule.observe_bulk(now_ns, took_ns, 0);
                 self.bulk_failures += 1;
                 if self.bulk_failures < FAILURES_MAX {
                     return Turn::Worked;

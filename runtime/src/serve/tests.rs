@@ -149,6 +149,10 @@ fn failed_inference_gives_every_request_up_and_ends_the_loop_if_it_lasts() {
     let lost = u64::from(4 * FAILURES_MAX);
     assert_eq!((telemetry.failed.get(), telemetry.served.get()), (lost, 0));
     assert_eq!(looping.work().given_up as u64, lost);
+    let schedule = looping.schedule();
+    assert_eq!(schedule.busy().partial_ns, u64::from(FAILURES_MAX) * 8 * MS);
+    assert_eq!(schedule.infer().mean_ns(), 8 * MS);
+    assert!(!schedule.infer().is_measured());
 }
 
 #[test]
