@@ -37,7 +37,8 @@ impl<'a> Aim<'a> {
         if let Some(best) = best {
             let batch = infer.batch;
             (aim.even, aim.ahead) = best.throughput.steps_needed(batch, step.counts);
-            if aim.even < aim.ahead {
+            // Only where the shortest times leave room for as much: that spares most pairs a division.
+            if aim.even < aim.ahead && aim.holds(infer.time_min, aim.even, step.time_min) {
                 aim.time_even = problem::time_of_latency(best.latency_scaled(rate), batch, rate);
             }
         }
@@ -56,6 +57,11 @@ impl<'a> Aim<'a> {
         } else {
             self.even
         };
+        self.holds(time_us, steps, step_us)
+    }
+
+    /// Whether the window does.
+    fn holds(&self, time_us: u64, steps: u64, step_us: u64) -> bool {
         // A product that saturates is beyond every window.
         time_us.saturating_add(steps.saturating_mul(step_us)) <= self.infer.window_us
     }

@@ -102,7 +102,8 @@ impl Within<'_> {
     }
 }
 
-/// [`Within::visit`], one cell after the other.
+/// [`Within::visit`], one cell after the other. A call for a few cells would take as long as they do.
+#[inline(always)]
 fn visit_each(
     times_us: &[MicroSec],
     rows: &[u8],
