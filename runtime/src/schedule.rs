@@ -239,22 +239,17 @@ impl Schedule {
             .unwrap_or(RETRY_MAX_NS);
         self.trial.retry_ns = now_ns.saturating_add(pause_ns.min(RETRY_MAX_NS));
         // It would have taken longer; that it took so long already is known.
-        self.observe_at_least(now_ns, took_ns);
-        self.spent_training(now_ns, took_ns);
+        self.observe_part(now_ns, took_ns);
     }
 
-    /// Takes a piece of upkeep in the place of a training step into account: a longer one tells how long that place may
-    /// take, a shorter one tells nothing of steps.
-    pub fn observe_upkeep(&mut self, now_ns: u64, took_ns: u64) {
-        self.observe_at_least(now_ns, took_ns);
-        self.spent_training(now_ns, took_ns);
-    }
-
-    fn observe_at_least(&mut self, now_ns: u64, took_ns: u64) {
+    /// Takes into account what ran in the place of a training step and was no whole one, as a piece of upkeep: if it took
+    /// longer than a step, that place may take so long; if not, it tells nothing of steps.
+    pub fn observe_part(&mut self, now_ns: u64, took_ns: u64) {
         if took_ns > self.train.mean_ns() {
             self.train.observe(now_ns, took_ns);
             self.reckon();
         }
+        self.spent_training(now_ns, took_ns);
     }
 
     /// Takes a training step into account that failed: its time is gone, and says nothing about others.

@@ -439,14 +439,14 @@ impl<'a, C: Clock, W: Work> Loop<'a, C, W> {
         if self.work.upkeep() {
             let now_ns = self.clock.now_ns();
             self.schedule
-                .observe_upkeep(now_ns, now_ns.saturating_sub(start_ns));
+                .observe_part(now_ns, now_ns.saturating_sub(start_ns));
             return Turn::Worked;
         }
         let result = self.work.train();
         let now_ns = self.clock.now_ns();
+        let took_ns = now_ns.saturating_sub(start_ns);
         match result {
             Ok(loss) => {
-                let took_ns = now_ns.saturating_sub(start_ns);
                 self.schedule.observe_train(now_ns, took_ns);
                 self.telemetry.train.record(took_ns);
                 if self.telemetry.steps.get() == 0 {
@@ -459,7 +459,6 @@ impl<'a, C: Clock, W: Work> Loop<'a, C, W> {
             }
             Err(error) => {
                 self.telemetry.steps_lost.add(1);
-                let took_ns = now_ns.saturating_sub(start_ns);
                 match (error, self.watchdog) {
                     // A cancelled step says nothing about the engine's health.
                     (WorkError::Cancelled, Some(watchdog)) => {

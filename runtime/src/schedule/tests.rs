@@ -442,12 +442,12 @@ fn pieces_of_upkeep_do_not_make_steps_look_short() {
     };
     let (mean_ns, tail_ns) = estimates(&schedule);
     for _ in 0..300 {
-        schedule.observe_upkeep(0, MS);
+        schedule.observe_part(0, MS);
     }
     assert_eq!(estimates(&schedule), (mean_ns, tail_ns));
     assert_eq!(schedule.busy().train_ns, 460 * MS);
     // A long one takes the place of a step for so long.
-    schedule.observe_upkeep(0, 20 * MS);
+    schedule.observe_part(0, 20 * MS);
     assert!(estimates(&schedule).0 > mean_ns);
 }
 
