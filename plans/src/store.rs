@@ -8,8 +8,8 @@
 //! A new plan is written beside the slot that is not in use, made durable, renamed into place, read
 //! back and decoded by the code that the device runs; only then does `current` change, in one rename.
 //! A new plan is on **trial**: `fulcrumd` marks it as tried before it starts with it and confirms it once
-//! the loop runs. A plan that was tried but never confirmed is given up at the next start, for the
-//! slot before it.
+//! the loop runs, or when it ends as it was told to. A plan that was tried but never confirmed is given up
+//! at the next start, for the slot before it.
 //!
 //! One process at a time changes a folder: flashing, starting and confirming hold a lock on it.
 //!

@@ -90,6 +90,10 @@ pub(crate) fn run(options: &Run) -> Result<(), Failure> {
     if let Some(error) = restored.as_ref().err() {
         log::error!("{error}; `fulcrumd restore` tries again");
     }
+    if outcome.failure.is_none() && restored.is_ok() {
+        // Also of a run too short for the reporter: an orderly end is no reason to go back to the plan before.
+        reporter::confirm(prepared.store.as_ref());
+    }
     let saved = checkpoint(options, &prepared);
     let summary = Summary {
         telemetry: &telemetry,

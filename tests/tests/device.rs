@@ -2,6 +2,7 @@
 //! wrong on it. The board ends as it began, every time.
 
 use fulcrum::board_folder::{self, JetPack};
+use fulcrum_plan::store::{Store, Trial};
 use fulcrum_planner::boards;
 use fulcrum_runtime::engine::params;
 use fulcrum_tests::device::Device;
@@ -36,8 +37,13 @@ fn plan_flash_run_serves_trains_and_puts_the_clocks_back() {
     assert_eq!(summary["allocations_in_loop"], 0, "{summary}");
     assert_eq!(summary["restored"], true, "{summary}");
     assert_eq!(device.board(), before, "the board is as it was");
-    let pointer = fs::read_to_string(device.path("plans/current")).unwrap();
-    assert!(pointer.contains("confirmed"), "{pointer}");
+    assert_eq!(trial(&device), Trial::Confirmed);
+}
+
+/// How far the plan in use has proved itself.
+fn trial(device: &Device) -> Trial {
+    let store = Store::new(&device.path("plans"));
+    store.pointer().unwrap().expect("a plan was flashed").trial
 }
 
 #[test]
@@ -73,6 +79,8 @@ fn i6_a_signal_puts_the_clocks_back() {
             before,
             "SIG{signal}: the board is as it was"
         );
+        let trial = trial(&device);
+        assert_eq!(trial, Trial::Confirmed, "SIG{signal}: nothing failed");
     }
 }
 

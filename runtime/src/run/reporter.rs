@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 /// Distance of progress reports.
 const REPORT_EVERY: Duration = Duration::from_secs(1);
-/// A plan on trial is confirmed once its loop has run this long.
+/// A plan on trial is confirmed once its loop has run this long, or when it ends before that and nothing failed.
 pub(crate) const CONFIRM_AFTER: Duration = Duration::from_secs(2);
 
 /// Reports every second, and confirms the plan once the loop has run for a while.
@@ -50,6 +50,10 @@ pub(crate) fn report_until(
             let message = "training failed repeatedly and was stopped; inference goes on";
             tell(job, Level::Error, message.to_owned());
         }
+    }
+    // What the loop said since the last report.
+    while let Some(event) = events.dequeue() {
+        log_event(job, &event);
     }
 }
 
