@@ -170,6 +170,8 @@ pub(crate) struct Run {
     pub(crate) intra_op_threads: u16,
     /// `--provider`.
     pub(crate) providers: Vec<Provider>,
+    /// `--engine-memory-mib`.
+    pub(crate) engine_memory_mib: Option<u16>,
     /// `--realtime`.
     pub(crate) realtime: bool,
     /// `--pin`.
@@ -329,7 +331,7 @@ impl Given {
     }
 }
 
-const RUN_OPTIONS: [&str; 32] = [
+const RUN_OPTIONS: [&str; 33] = [
     "--plan",
     "--plan-dir",
     "--power",
@@ -348,6 +350,7 @@ const RUN_OPTIONS: [&str; 32] = [
     "--validate-every",
     "--intra-op-threads",
     "--provider",
+    "--engine-memory-mib",
     "--realtime",
     "--pin",
     "--arrivals",
@@ -488,6 +491,7 @@ fn run(given: &Given) -> Result<Run, UsageError> {
         validate: training::validate(given)?,
         intra_op_threads: given.intra_op_threads()?,
         providers: given.providers()?,
+        engine_memory_mib: engine_memory_mib(given)?,
         realtime: given.has("--realtime"),
         pin: given.has("--pin"),
         arrivals: given.arrivals()?.unwrap_or(Process::Constant),
@@ -530,6 +534,13 @@ fn learning_rate(given: &Given) -> Result<f32, UsageError> {
         (rate > 0.0 && rate <= 10.0).then_some(rate)
     })?;
     Ok(rate.unwrap_or(0.05))
+}
+
+fn engine_memory_mib(given: &Given) -> Result<Option<u16>, UsageError> {
+    let allowed = "a whole number from 1 to 2047";
+    given.parsed("--engine-memory-mib", allowed, |text| {
+        text.parse().ok().filter(|mib| (1..=2047).contains(mib))
+    })
 }
 
 fn policy(given: &Given) -> Result<Policy, UsageError> {
@@ -697,6 +708,10 @@ mod tests {
             (
                 "run --plan p --power 3 --rate 6",
                 "--rate needs --latency-ms",
+            ),
+            (
+                "run --plan p --power 3 --engine-memory-mib 2048",
+                "from 1 to 2047",
             ),
             (
                 "run --plan p --power 3 --latency-ms 6",

@@ -39,6 +39,8 @@ run: select the plan's best mode for the budgets, apply it, and work until stopp
   --validate-every N     steps between two such checks (default: an epoch)
   --intra-op-threads N   threads of one operator, 1 to 64 (default 1)
   --provider NAME,...    cpu, cuda or tensorrt: the first that works here is taken (default cpu)
+  --engine-memory-mib N  ONNX Runtime gets so much for weights and between operators, 1 to 2047, as a whole and at the
+                         start; on a GPU at most as much there, too (default: it takes what it needs)
   --realtime             run the loop as SCHED_FIFO, with a rest that keeps it out of the kernel's throttle
   --pin                  keep the loop on one core: the last one that a mode leaves online
   --arrivals NAME        constant, poisson, diurnal, bursts or dying (default constant)

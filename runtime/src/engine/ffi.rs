@@ -5,6 +5,7 @@
 //!   that runs it. `ort`'s own `run_binding` allocates two Rust blocks per output and run, its `bind_input`
 //!   copies borrowed tensors; so both go to the C interface directly. An input that another device computes from is
 //!   copied there by `BindInput`, once: so such a session is not bound but given its tensors with every run;
+//! - [`limit_memory`]: one arena for the sessions of an environment;
 //! - [`version_of`]: the version string of a library that is not loaded yet;
 //! - [`keep_freed_memory`], which is `mallopt`.
 //!
@@ -17,7 +18,8 @@
 
 use super::signature::{Element, TensorSpec};
 use ort::AsPointer;
-use ort::memory::MemoryInfo;
+use ort::environment::Environment;
+use ort::memory::{AllocationDevice, AllocatorType, MemoryInfo, MemoryType};
 use ort::session::{IoBinding, RunOptions, Session, SharedSessionInner};
 use ort::value::{DynValueRefMut, Shape, TensorRefMut};
 use std::alloc::{Layout, alloc_zeroed, dealloc};
@@ -31,7 +33,7 @@ use std::sync::Arc;
 const ALIGNMENT_BYTES: usize = 64;
 
 /// Longest error message kept, in bytes; a longer one is cut.
-pub(super) const MESSAGE_BYTES: usize = 256;
+pub(super) const MESSAGE_BYTES: usize = 512;
 
 /// An error message of ONNX Runtime in fixed memory.
 pub(super) type Message = heapless::String<MESSAGE_BYTES>;
@@ -397,7 +399,7 @@ fn taken(status: NonNull<ort::sys::OrtStatus>, message: &mut Message) -> Failure
         let text = CStr::from_ptr((api.GetErrorMessage)(status.as_ptr()));
         ((api.GetErrorCode)(status.as_ptr()), text)
     };
-    set_message(message, text.to_str().unwrap_or("(not UTF-8)"));
+    set_message(message, text.to_str().unwrap_or("(not UTF-8)").trim_end());
     // SAFETY: nobody else owns the status, and `text` is not used any more.
     unsafe { (api.ReleaseStatus)(status.as_ptr()) };
     Failure::Status(code as i32)
@@ -434,6 +436,41 @@ where
         TensorRefMut::<T>::from_raw(MemoryInfo::default(), first.cast::<c_void>(), shape)
     }?;
     Ok(value.into_dyn())
+}
+
+/// Gives an environment an arena of at most so many bytes in the CPU's memory, for the sessions that ask for the
+/// environment's. It asks the system once, for all of them, when a session first needs some.
+///
+/// # Errors
+/// ONNX Runtime's refusal.
+pub(super) fn limit_memory(
+    environment: &Environment,
+    limit_bytes: usize,
+) -> Result<(), ort::Error> {
+    // Keys of `CreateArenaCfgV2` (onnxruntime_c_api.h).
+    let keys = [c"max_mem".as_ptr(), c"initial_chunk_size_bytes".as_ptr()];
+    let values = [limit_bytes; 2];
+    let place = MemoryInfo::new(
+        AllocationDevice::CPU,
+        0,
+        AllocatorType::Arena,
+        MemoryType::Default,
+    )?;
+    let (api, mut config) = (ort::api(), std::ptr::null_mut());
+    // SAFETY: keys and values are as many as is said, and `config` is where to put the answer.
+    let status = unsafe {
+        (api.CreateArenaCfgV2)(keys.as_ptr(), values.as_ptr(), keys.len(), &raw mut config)
+    };
+    // SAFETY: `status` is null or a status that nobody else owns.
+    unsafe { ort::Error::result_from_status(status) }?;
+    // SAFETY: environment, place and configuration are alive; the configuration is copied.
+    let status = unsafe {
+        (api.CreateAndRegisterAllocator)(environment.ptr().cast_mut(), place.ptr(), config)
+    };
+    // SAFETY: the configuration was made above and is not used any more.
+    unsafe { (api.ReleaseArenaCfg)(config) };
+    // SAFETY: as for the first one.
+    unsafe { ort::Error::result_from_status(status) }
 }
 
 /// Why a file is not a usable ONNX Runtime library.
@@ -544,10 +581,10 @@ mod tests {
     #[test]
     fn a_long_message_is_cut_between_two_characters() {
         let mut message = Message::new();
-        set_message(&mut message, &"ä".repeat(200));
+        set_message(&mut message, &"ä".repeat(MESSAGE_BYTES));
         assert_eq!(message.len(), MESSAGE_BYTES);
         assert!(message.chars().all(|character| character == 'ä'));
-        set_message(&mut message, &format!("a{}", "ä".repeat(200)));
+        set_message(&mut message, &format!("a{}", "ä".repeat(MESSAGE_BYTES)));
         assert_eq!(message.len(), MESSAGE_BYTES - 1);
         set_message(&mut message, "short");
         assert_eq!(message, "short");

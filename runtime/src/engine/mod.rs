@@ -63,6 +63,7 @@ pub struct Engine {
     library: PathBuf,
     provider: Provider,
     copies: bool,
+    memory_limit_bytes: Option<usize>,
 }
 
 /// The process's engine. ONNX Runtime allows one environment, and tearing it down while the process ends has
@@ -109,6 +110,7 @@ impl Engine {
                 library: library.path.clone(),
                 provider: Provider::Cpu,
                 copies: false,
+                memory_limit_bytes: None,
             })
             .clone())
     }
@@ -117,6 +119,27 @@ impl Engine {
     #[must_use]
     pub const fn provider(&self) -> Provider {
         self.provider
+    }
+
+    /// With sessions that take the memory of their weights, and of what their operators hand to each other, from one
+    /// arena of so many MiB, which the first of them takes from the system as a whole. A GPU's arena may grow as large,
+    /// too. Tensors that the loop reads and writes are not in it.
+    ///
+    /// To be called once in a process: a second time is refused by older libraries, and by newer ones (1.23) an arena
+    /// more.
+    ///
+    /// # Errors
+    /// [`StartError::Refused`] by the library.
+    pub fn within(self, limit_mib: u16) -> Result<Self, StartError> {
+        let limit_bytes = usize::from(limit_mib) << 20;
+        ffi::limit_memory(&self.environment, limit_bytes).map_err(|error| StartError::Refused {
+            library: self.library.clone(),
+            message: error.to_string(),
+        })?;
+        Ok(Self {
+            memory_limit_bytes: Some(limit_bytes),
+            ..self
+        })
     }
 
     /// With sessions that copy their tensors with every run: so it is where the device has memory of its own, and here

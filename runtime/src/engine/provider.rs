@@ -64,9 +64,19 @@ impl Provider {
     }
 
     /// For a session's builder, the preferred one first. One that is refused is an error, not skipped.
-    pub(super) fn dispatches(self) -> Vec<ExecutionProviderDispatch> {
+    pub(super) fn dispatches(
+        self,
+        memory_limit_bytes: Option<usize>,
+    ) -> Vec<ExecutionProviderDispatch> {
         let cpu = CPU::default().with_arena_allocator(true).build();
-        let cuda = || CUDA::default().build().error_on_failure();
+        let cuda = || {
+            let cuda = CUDA::default();
+            let cuda = match memory_limit_bytes {
+                Some(limit_bytes) => cuda.with_memory_limit(limit_bytes),
+                None => cuda,
+            };
+            cuda.build().error_on_failure()
+        };
         match self {
             Self::Cpu => vec![cpu],
             Self::Cuda => vec![cuda(), cpu],
@@ -160,7 +170,7 @@ impl Engine {
     fn probe(&self, provider: Provider) -> Result<(), ort::Error> {
         let mut builder = Session::builder(&self.environment)?
             .with_intra_threads(1)?
-            .with_execution_providers(provider.dispatches())?;
+            .with_execution_providers(provider.dispatches(None))?;
         if provider != Provider::Cpu {
             builder = builder.with_disable_cpu_fallback()?;
         }

@@ -87,7 +87,10 @@ fn build(
         .with_optimization_level(GraphOptimizationLevel::All)?
         // Arena and memory patterns together: after warm-up a run asks the system for nothing.
         .with_memory_pattern(true)?
-        .with_execution_providers(provider.dispatches())?;
+        .with_execution_providers(provider.dispatches(engine.memory_limit_bytes))?;
+    if engine.memory_limit_bytes.is_some() {
+        builder = builder.with_env_allocators()?;
+    }
     if let Some(batch) = options.batch {
         builder = builder.with_dimension_override(batch_symbol, i64::from(batch))?;
     }

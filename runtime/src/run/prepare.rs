@@ -13,8 +13,8 @@ use fulcrum_runtime::checkpoint::{Every, Keeper, Keeping};
 use fulcrum_runtime::data::{Batches, HeldOut, LabelKind, Records};
 use fulcrum_runtime::engine::params::Progress;
 use fulcrum_runtime::engine::{
-    Engine, InferenceSession, Library, Parameters, Provider, SessionOptions, TrainingSession,
-    library,
+    Engine, InferenceSession, Library, ModelError, ModelProblem, Parameters, Provider,
+    SessionOptions, TrainingSession, library,
 };
 use fulcrum_runtime::models::Models;
 use fulcrum_runtime::pin::Pin;
@@ -61,9 +61,12 @@ pub(crate) fn prepare<'a>(options: &Run, correct: &'a Counter) -> Result<Prepare
     let (library, models) = if options.infer.is_some() || options.train.is_some() {
         let library = library::find(options.onnxruntime.as_deref()).map_err(Failure::trouble)?;
         let engine = Engine::start(&library).map_err(Failure::trouble)?;
-        let engine = engine
+        let mut engine = engine
             .on_first(&options.providers)
             .map_err(Failure::trouble)?;
+        if let Some(mib) = options.engine_memory_mib {
+            engine = engine.within(mib).map_err(Failure::trouble)?;
+        }
         let models = load(options, &plan, &solution, &engine, correct)?;
         if problem != Problem::Training {
             keep_batches(&mut plan, 0, &models.inference);
@@ -415,18 +418,33 @@ fn sessions(
         };
         match loaded {
             Ok(session) => sessions.push(session),
-            Err(error) if sessions.is_empty() => return Err(Failure::trouble(error)),
-            Err(_) => {
+            Err(error) if sessions.is_empty() => return Err(refused(options, &error)),
+            Err(error) if matches!(error.problem, ModelProblem::Shape { .. }) => {
                 log::info!(
                     "the model's batch is fixed: only batches of {} are served",
                     batches[0]
                 );
                 break;
             }
+            Err(error) => log::warn!("batches of {batch} are not served: {error}"),
         }
     }
     sessions.sort_unstable_by_key(InferenceSession::batch);
     Ok((sessions, trained))
+}
+
+/// What ONNX Runtime did not load or run.
+fn refused(options: &Run, error: &ModelError) -> Failure {
+    let by_runtime = matches!(
+        error.problem,
+        ModelProblem::Load { .. } | ModelProblem::WarmUp { .. }
+    );
+    match options.engine_memory_mib {
+        Some(mib) if by_runtime => Failure::trouble(format!(
+            "{error}; --engine-memory-mib {mib} may be too little"
+        )),
+        _ => Failure::trouble(error),
+    }
 }
 
 /// Loads the training step with its initial parameters.
@@ -441,7 +459,7 @@ fn training(
         intra_op_threads: options.intra_op_threads,
     };
     let loaded = TrainingSession::load(engine, step, session_options);
-    let (mut session, parameters) = loaded.map_err(Failure::trouble)?;
+    let (mut session, parameters) = loaded.map_err(|error| refused(options, &error))?;
     session.set_learning_rate(options.learning_rate);
     let planned = plan.train.as_ref().and_then(|train| train.batches.first());
     if let Some(&planned) = planned
