@@ -34,6 +34,7 @@ pub struct Readings {
     drawn: AtomicU64,
     /// The changes of mode at the last reading.
     seen: AtomicU64,
+    /// Since the mode was set for the first time.
     over_current_events: AtomicU64,
     hot: AtomicBool,
     /// How often the board was found with other clocks than were set.
@@ -83,8 +84,8 @@ impl Readings {
         }
     }
 
-    /// Publishes sensors; absent ones are `None`.
-    pub fn set(&self, power_mw: Option<MilliWatt>, over_current_events: Option<u64>, hot: bool) {
+    /// Publishes sensors; power is `None` where it is absent. Over-current events count since the mode was set.
+    pub fn set(&self, power_mw: Option<MilliWatt>, over_current_events: u64, hot: bool) {
         let power = power_mw.map_or(0, |power| u64::from(power.0).saturating_add(1));
         self.power.store(power, Ordering::Relaxed);
         let changes = self.changes.load(Ordering::Acquire);
@@ -96,9 +97,8 @@ impl Readings {
             let packed = (sum_mw << COUNT_BITS) | (count.wrapping_add(1) & COUNT_MASK);
             self.drawn.store(packed, Ordering::Release);
         }
-        if let Some(events) = over_current_events {
-            self.over_current_events.store(events, Ordering::Relaxed);
-        }
+        self.over_current_events
+            .store(over_current_events, Ordering::Relaxed);
         self.hot.store(hot, Ordering::Relaxed);
     }
 
@@ -257,7 +257,7 @@ pub struct Control<'a, B> {
     events: Producer<'a, Event>,
     duty: Duty,
     wanted: Option<Wanted>,
-    over_current_seen: Option<u64>,
+    over_current_seen: u64,
     drifts_seen: u64,
     busy_seen: Busy,
     drawn_seen: Drawn,
@@ -284,7 +284,7 @@ impl<'a, B: SetMode> Control<'a, B> {
             events,
             duty,
             wanted: None,
-            over_current_seen: None,
+            over_current_seen: 0,
             drifts_seen: 0,
             busy_seen: Busy::default(),
             drawn_seen: readings.drawn(),
@@ -320,9 +320,7 @@ impl<'a, B: SetMode> Control<'a, B> {
 
     fn read(&mut self, schedule: &Schedule, requests: Requests) -> Reading {
         let events = self.readings.over_current_events.load(Ordering::Relaxed);
-        // What was counted before the first look is not ours.
-        let over_current = self.over_current_seen.is_some_and(|seen| events > seen);
-        self.over_current_seen = Some(events);
+        let over_current = events > core::mem::replace(&mut self.over_current_seen, events);
         let serving = schedule.assignment().serving;
         let planned_ns = serving.map_or(0, |serving| serving.infer_ns);
         let measured = schedule.infer().is_measured();

@@ -37,7 +37,7 @@ pub(crate) fn run(options: &Run) -> Result<(), Failure> {
     let mut prepared = prepare::prepare(options, &correct)?;
     let accuracy_before = accuracy(&mut prepared)?;
     let report = Report::new(options, &prepared);
-    apply(&mut prepared)?;
+    let over_current_before = apply(&mut prepared)?;
     notifier.ready();
     // From here on the board is changed: `Jetson` puts its clocks back when it is dropped, so also when
     // something panics.
@@ -58,6 +58,7 @@ pub(crate) fn run(options: &Run) -> Result<(), Failure> {
         recent: &Recent::default(),
         start: Instant::now(),
         pin: prepared.pin.as_ref(),
+        over_current_before,
         stop,
     };
     let doors = threads::Doors {
@@ -122,8 +123,8 @@ fn accuracy(prepared: &mut Prepared<'_>) -> Result<Option<f64>, Failure> {
     Ok(accuracy.transpose().map_err(Failure::trouble)?.flatten())
 }
 
-/// Takes the plan on trial, and sets the mode.
-fn apply(prepared: &mut Prepared<'_>) -> Result<(), Failure> {
+/// Takes the plan on trial, and sets the mode. Returns how many over-current events were counted before.
+fn apply(prepared: &mut Prepared<'_>) -> Result<Option<u64>, Failure> {
     if let Some(store) = &prepared.store {
         let boards = std::slice::from_ref(&prepared.board.identity().board);
         store.start(boards).map_err(Failure::trouble)?;
@@ -132,10 +133,11 @@ fn apply(prepared: &mut Prepared<'_>) -> Result<(), Failure> {
     if board.recover().map_err(Failure::trouble)? {
         log::warn!("a process before this one was killed: its clocks were put back first");
     }
+    let over_current_before = board.over_current_events();
     let applied = board.apply(&prepared.solution.mode);
     let applied = applied.map_err(Failure::trouble)?;
     log::info!("mode applied: {}", applied.effective);
-    Ok(())
+    Ok(over_current_before)
 }
 
 /// Where training stands.

@@ -10,7 +10,6 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
 
 const CPU_MAX: &str = "sys/devices/system/cpu/cpufreq/policy0/scaling_max_freq";
 const GPU_MASK: &str = "sys/class/devfreq/17000000.ga10b/device/tpc_pg_mask";
@@ -94,8 +93,6 @@ fn over_current_and_heat_are_counted_and_answered_with_a_mode_of_less_power() {
     // Those of before count for nothing.
     fs::write(&counter, "7\n").unwrap();
     let held = Running::start(device.run(&[]));
-    // It reads within half a second; what it has not read yet would be of before.
-    std::thread::sleep(Duration::from_secs(2));
     fs::write(&counter, "12\n").unwrap();
     held.says("over-current events: now ");
     fs::write(&cooling, "2\n").unwrap();

@@ -103,7 +103,7 @@ fn with_control(
 #[test]
 fn a_violated_budget_becomes_a_set_mode_and_one_event() {
     with_control(0, |control, schedule, readings, set, events| {
-        readings.set(Some(MilliWatt(36_000)), None, false);
+        readings.set(Some(MilliWatt(36_000)), 0, false);
         control.look(guard::LOOK_NS - 1, schedule, arrived(10));
         assert_eq!(control.wanted(), None, "it is not time to look");
         control.look(SECOND_NS, schedule, arrived(40));
@@ -131,7 +131,7 @@ fn a_violated_budget_becomes_a_set_mode_and_one_event() {
 #[test]
 fn cores_go_offline_in_a_gap_unless_the_violation_lasts_until_the_next_look() {
     with_control(0, |control, schedule, readings, _, _| {
-        readings.set(Some(MilliWatt(49_000)), None, false);
+        readings.set(Some(MilliWatt(49_000)), 0, false);
         control.look(SECOND_NS, schedule, arrived(40));
         let switch = control.wanted().unwrap();
         assert_eq!((switch.urgent, switch.cost_ns), (false, 80_000_000));
@@ -143,7 +143,7 @@ fn cores_go_offline_in_a_gap_unless_the_violation_lasts_until_the_next_look() {
 #[test]
 fn a_failed_change_leaves_everything_and_is_said() {
     with_control(20, |control, schedule, readings, _, events| {
-        readings.set(Some(MilliWatt(36_000)), None, false);
+        readings.set(Some(MilliWatt(36_000)), 0, false);
         control.look(SECOND_NS, schedule, arrived(40));
         assert_eq!(control.change(SECOND_NS), None);
         assert_eq!(
@@ -158,7 +158,7 @@ fn a_failed_change_leaves_everything_and_is_said() {
 #[test]
 fn drift_is_mended_by_setting_the_same_mode_again() {
     with_control(0, |control, schedule, readings, set, events| {
-        readings.set(Some(MilliWatt(20_000)), None, false);
+        readings.set(Some(MilliWatt(20_000)), 0, false);
         readings.drifted();
         control.look(SECOND_NS, schedule, arrived(40));
         assert!(control.wanted().unwrap().urgent, "who knows what they draw");
@@ -207,13 +207,19 @@ fn a_share_that_cannot_be_had_is_said_once() {
 }
 
 #[test]
-fn over_current_from_before_the_start_is_not_ours() {
+fn over_current_counts_from_the_start_and_each_event_once() {
     with_control(0, |control, schedule, readings, _, _| {
-        readings.set(None, Some(7), false);
-        control.look(SECOND_NS, schedule, arrived(40));
+        readings.set(None, 0, false);
+        control.look(guard::LOOK_NS, schedule, arrived(10));
         assert_eq!(control.wanted(), None);
-        readings.set(None, Some(8), false);
-        control.look(2 * SECOND_NS, schedule, arrived(80));
+    });
+    with_control(0, |control, schedule, readings, _, _| {
+        // Before the first look already: the mode itself may be what brought it about.
+        readings.set(None, 1, false);
+        control.look(guard::LOOK_NS, schedule, arrived(10));
         assert!(control.wanted().is_some());
+        control.change(guard::LOOK_NS);
+        control.look(2 * SECOND_NS, schedule, arrived(80));
+        assert_eq!(control.wanted(), None);
     });
 }

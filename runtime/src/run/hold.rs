@@ -53,7 +53,7 @@ fn hold_until(
         board,
         guard: Guard::new(job.problem, demand(job.options), job.solution, 0),
         selector: Selector::new(job.plan),
-        watcher: Watcher::default(),
+        watcher: Watcher::new(job.over_current_before),
         drawn: readings.drawn(),
         readings,
     };

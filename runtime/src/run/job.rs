@@ -25,5 +25,7 @@ pub(crate) struct Job<'a> {
     pub(crate) recent: &'a Recent,
     pub(crate) start: Instant,
     pub(crate) pin: Option<&'a Pin>,
+    /// Over-current events counted before the mode was set.
+    pub(crate) over_current_before: Option<u64>,
     pub(crate) stop: &'a AtomicBool,
 }

@@ -6,7 +6,7 @@ use super::job::Job;
 use super::outcome::Outcome;
 use super::pages::Pages;
 use super::reporter::report_until;
-use super::watcher::{Setter, watch};
+use super::watcher::{Setter, Watcher, watch};
 use fulcrum_runtime::allocation;
 use fulcrum_runtime::arrivals::Arrivals;
 use fulcrum_runtime::board::Jetson;
@@ -163,7 +163,17 @@ pub(crate) fn work<'a>(
             let done = &done;
             scope.spawn(move || hand_out(listener, pages, done));
         }
-        let watcher = scope.spawn(|| watch(&job.options.board, job.plan, &readings, &clock, &done));
+        let watcher = Watcher::new(job.over_current_before);
+        let watcher = scope.spawn(|| {
+            watch(
+                watcher,
+                &job.options.board,
+                job.plan,
+                &readings,
+                &clock,
+                &done,
+            )
+        });
         let keepers = [&keeper, &keeper_served].into_iter().flatten();
         let writers: Vec<_> = keepers
             .map(|keeper| scope.spawn(|| keeper.write_until(&done)))

@@ -36,11 +36,12 @@ pub(crate) struct Seen {
     pub(crate) drifts: u64,
 }
 
-/// Sensors at one instant; `None` for what is absent.
+/// Sensors at one instant; power is `None` where it is absent.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Sensed {
     pub(crate) power: Option<MilliWatt>,
-    pub(crate) over_current_events: Option<u64>,
+    /// Since the mode was set.
+    pub(crate) over_current_events: u64,
     pub(crate) hot: bool,
 }
 
@@ -49,6 +50,7 @@ pub(crate) struct Sensed {
 pub(crate) struct Watcher {
     pub(crate) seen: Seen,
     watch: Watch,
+    /// As the board counts them.
     over_current_events: Option<u64>,
     hot: bool,
     readings: u32,
@@ -59,6 +61,14 @@ pub(crate) struct Watcher {
 }
 
 impl Watcher {
+    /// Counts over-current events from those of before the mode was set.
+    pub(crate) fn new(over_current_before: Option<u64>) -> Self {
+        Self {
+            over_current_events: over_current_before,
+            ..Self::default()
+        }
+    }
+
     /// Reads the sensors, and says once when power cannot be read any more.
     pub(crate) fn sense(&mut self, board: &Jetson) -> Sensed {
         if self.readings.is_multiple_of(READINGS_PER_LOOK) {
@@ -67,7 +77,7 @@ impl Watcher {
         self.readings = self.readings.wrapping_add(1);
         let sensed = Sensed {
             power: board.power(),
-            over_current_events: self.over_current_events,
+            over_current_events: self.seen.over_current_events,
             hot: self.hot,
         };
         let blind = sensed.power.is_none();
@@ -146,13 +156,13 @@ impl SetMode for Setter<'_> {
 
 /// Reads until `done`, with files of its own: the loop's are never waited for.
 pub(crate) fn watch(
+    mut watcher: Watcher,
     options: &BoardOptions,
     plan: &PlanTable,
     readings: &Readings,
     clock: &impl Clock,
     done: &AtomicBool,
 ) -> Seen {
-    let mut watcher = Watcher::default();
     let mut board = match discover(options) {
         Ok(board) => board,
         Err(_) => {

@@ -160,7 +160,7 @@ impl<'a> Board<'a> {
         self.drift(now_ns);
         readings.set(
             self.read.get(),
-            Some(self.events.get()),
+            self.events.get(),
             self.hot_since_ns.get().is_some(),
         );
     }
