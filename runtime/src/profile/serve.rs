@@ -157,10 +157,11 @@ impl<I: AsFd, O: Write> Line<'_, I, O> {
                 return Some(request);
             }
             let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                self.ended = Some(End::Idle);
-            }
             self.listen(left);
+            // A request that came in time counts, also if this process did not get to read it until now.
+            if left.is_zero() && self.pending.is_none() {
+                self.ended.get_or_insert(End::Idle);
+            }
         }
     }
 

@@ -15,8 +15,8 @@ use std::time::{Duration, Instant};
 const END_WAIT: Duration = Duration::from_secs(10);
 /// For a command that was told to end.
 const KILL_WAIT: Duration = Duration::from_secs(1);
-/// For the last words of a command that ended.
-const LAST_WORDS_WAIT: Duration = Duration::from_millis(300);
+/// For the last words of a command whose output ended, and for its end.
+const LAST_WORDS_WAIT: Duration = Duration::from_secs(1);
 
 /// Why a connection is of no use any more.
 #[derive(Debug)]
@@ -118,6 +118,8 @@ impl Connection {
                 Err(_) => break,
             }
         }
+        // The kernel closes a process's outputs a moment before it tells how it ended.
+        self.wait(deadline.saturating_duration_since(Instant::now()));
         let how = match self.child.try_wait() {
             Ok(Some(status)) => format!("it ended ({status})"),
             _ => "its output ended".to_owned(),

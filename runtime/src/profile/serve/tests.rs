@@ -86,9 +86,16 @@ struct Conversation {
     service: JoinHandle<(io::Result<End>, bool)>,
 }
 
-fn begin(reports: u32, stop: &'static AtomicBool, idle_max: Duration) -> Conversation {
-    let (input, requests) = pipe().unwrap();
+/// Begins with a request that lies there already.
+fn begin(
+    request: &Request,
+    reports: u32,
+    stop: &'static AtomicBool,
+    idle_max: Duration,
+) -> Conversation {
+    let (input, mut requests) = pipe().unwrap();
     let (responses, output) = pipe().unwrap();
+    write(&mut requests, request);
     let service = thread::spawn(move || {
         let mut fake = Fake {
             reports,
@@ -104,14 +111,17 @@ fn begin(reports: u32, stop: &'static AtomicBool, idle_max: Duration) -> Convers
     }
 }
 
+fn write(requests: &mut PipeWriter, request: &Request) {
+    let mut buffer = [0; FRAME_LEN_MAX];
+    let frame = encode(request, &mut buffer).unwrap();
+    requests.write_all(frame).unwrap();
+}
+
 static NEVER: AtomicBool = AtomicBool::new(false);
 
 impl Conversation {
     fn ask(&mut self, request: &Request) {
-        let mut buffer = [0; FRAME_LEN_MAX];
-        self.requests
-            .write_all(encode(request, &mut buffer).unwrap())
-            .unwrap();
+        write(&mut self.requests, request);
     }
 
     /// The next `count` responses.
@@ -128,8 +138,7 @@ impl Conversation {
 
 #[test]
 fn requests_are_answered_in_turn_and_the_end_of_input_ends_it() {
-    let mut it = begin(2, &NEVER, PATIENT);
-    it.ask(&Request::Hello);
+    let mut it = begin(&Request::Hello, 2, &NEVER, PATIENT);
     assert_eq!(it.answers(1), [Response::Hello(hello())]);
     it.requests.write_all(b"garbage\0\x01\0").unwrap();
     it.ask(&Request::Profile(order(1, 16)));
@@ -148,8 +157,7 @@ fn requests_are_answered_in_turn_and_the_end_of_input_ends_it() {
 
 #[test]
 fn the_end_of_input_in_the_middle_of_a_profile_abandons_it() {
-    let mut it = begin(u32::MAX, &NEVER, PATIENT);
-    it.ask(&Request::Profile(order(1, 16)));
+    let mut it = begin(&Request::Profile(order(1, 16)), u32::MAX, &NEVER, PATIENT);
     assert_eq!(it.answers(1).len(), 1);
     drop(it.requests);
     let mut rest = Vec::new();
@@ -160,8 +168,7 @@ fn the_end_of_input_in_the_middle_of_a_profile_abandons_it() {
 
 #[test]
 fn output_that_nobody_reads_abandons_it_too() {
-    let mut it = begin(u32::MAX, &NEVER, PATIENT);
-    it.ask(&Request::Profile(order(1, 16)));
+    let it = begin(&Request::Profile(order(1, 16)), u32::MAX, &NEVER, PATIENT);
     drop(it.responses);
     let (end, abandoned) = it.service.join().unwrap();
     assert_eq!((end.unwrap(), abandoned), (End::Input, true));
@@ -172,8 +179,7 @@ fn a_signal_ends_it_while_it_waits_and_while_it_measures() {
     for reports in [0, u32::MAX] {
         static STOP: AtomicBool = AtomicBool::new(false);
         STOP.store(false, Ordering::Relaxed);
-        let mut it = begin(reports, &STOP, PATIENT);
-        it.ask(&Request::Profile(order(1, 16)));
+        let mut it = begin(&Request::Profile(order(1, 16)), reports, &STOP, PATIENT);
         assert_eq!(it.answers(1).len(), 1);
         STOP.store(true, Ordering::Relaxed);
         let reader = thread::spawn(move || it.responses.read_to_end(&mut Vec::new()));
@@ -185,8 +191,10 @@ fn a_signal_ends_it_while_it_waits_and_while_it_measures() {
 
 #[test]
 fn a_planner_that_asks_for_nothing_is_left() {
-    let mut it = begin(0, &NEVER, Duration::from_millis(50));
-    it.ask(&Request::Hello);
-    assert_eq!(it.answers(1).len(), 1);
-    assert_eq!(it.service.join().unwrap().0.unwrap(), End::Idle);
+    // What was asked before its patience ended is answered, however late it comes to read that.
+    for idle_max in [Duration::ZERO, Duration::from_millis(50)] {
+        let mut it = begin(&Request::Hello, 0, &NEVER, idle_max);
+        assert_eq!(it.answers(1).len(), 1);
+        assert_eq!(it.service.join().unwrap().0.unwrap(), End::Idle);
+    }
 }
