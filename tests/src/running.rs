@@ -1,4 +1,5 @@
-//! A `fulcrumd run` under way: what it says, line by line, and how it ends.
+//! A `fulcrumd run` under way: what it says, line by line, and how it ends. A test waits for what it wants to see
+//! instead of for a time in which that ought to happen: a busy machine may stand still for seconds.
 
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Read};
@@ -9,7 +10,7 @@ use std::time::{Duration, Instant};
 /// For what takes a second or two on a machine that is not busy.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A `fulcrumd run --json` that has started.
+/// A `fulcrumd run --json` that has started; killed if the test fails before it ended.
 #[derive(Debug)]
 pub struct Running {
     child: Child,
@@ -51,6 +52,26 @@ impl Running {
         }
     }
 
+    /// Waits for a progress report, of which there is one a second, such as a test wants it.
+    ///
+    /// # Panics
+    /// None comes.
+    pub fn reports(&self, wanted: impl Fn(&Value) -> bool) {
+        let deadline = Instant::now() + PATIENCE;
+        let mut last = String::new();
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            match self.stdout.recv_timeout(left) {
+                Ok(line) => last = line,
+                Err(_) => panic!("not reported; last: {last}"),
+            }
+            let report: Value = serde_json::from_str(&last).expect("JSON");
+            if report["event"] == "progress" && wanted(&report) {
+                return;
+            }
+        }
+    }
+
     /// Waits for a line on standard error.
     ///
     /// # Panics
@@ -88,5 +109,12 @@ impl Running {
         assert_eq!(status.code(), Some(0));
         let last = self.stdout.iter().last().expect("a summary");
         serde_json::from_str(&last).expect("JSON")
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }

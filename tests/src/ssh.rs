@@ -122,6 +122,10 @@ impl SshServer {
 
     /// Ends the server and every connection through it.
     pub fn stop(&mut self) {
+        // It stands still first: a client that connects again at once must not find it.
+        if let Some(server) = &self.process {
+            signal("STOP", server.id());
+        }
         self.cut();
         if let Some(mut process) = self.process.take() {
             let _ = process.kill();
@@ -136,10 +140,7 @@ impl SshServer {
         };
         let victims = descendants_called_sshd(server);
         for victim in &victims {
-            let _ = Command::new("kill")
-                .args(["-9", &victim.to_string()])
-                .stderr(Stdio::null())
-                .status();
+            signal("KILL", *victim);
         }
         victims.len()
     }
@@ -164,6 +165,13 @@ impl Drop for SshServer {
     fn drop(&mut self) {
         self.stop();
     }
+}
+
+fn signal(name: &str, process: u32) {
+    let _ = Command::new("kill")
+        .args(["-s", name, &process.to_string()])
+        .stderr(Stdio::null())
+        .status();
 }
 
 fn free_port() -> u16 {

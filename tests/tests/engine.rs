@@ -9,11 +9,12 @@ use fulcrum_runtime::engine::{
 };
 use fulcrum_tests::models::{digits, fill, fixture, load};
 use fulcrum_tests::onnxruntime::{self, engine};
+use fulcrum_tests::running::PATIENCE;
 use fulcrum_tests::tree::TemporaryFolder;
 use std::fs;
 use std::path::Path;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 fn problem(model: &Path) -> ModelError {
     let loaded = TrainingSession::load(engine(), model, SessionOptions::default());
@@ -292,12 +293,17 @@ fn a_cancelled_step_changes_nothing() {
     // A cancel without a running step does nothing.
     let handle = training.cancel_handle();
     handle.cancel();
-    let began = Instant::now();
-    training.step(&mut parameters).unwrap();
-    let whole = began.elapsed();
-    let before = bits(&parameters);
-    let mut cancelled = 0;
-    for attempt in 0..20 {
+    // Until one that is cancelled ends early: on a busy machine not every cancel comes in time.
+    let patience = Instant::now();
+    let before = loop {
+        assert!(patience.elapsed() < PATIENCE, "no step ended early");
+        parameters
+            .restore(&model.with_extension("params"), None)
+            .unwrap();
+        let began = Instant::now();
+        training.step(&mut parameters).unwrap();
+        let whole = began.elapsed();
+        let before = bits(&parameters);
         let canceller = thread::spawn({
             let handle = handle.clone();
             move || {
@@ -310,22 +316,12 @@ fn a_cancelled_step_changes_nothing() {
         let took = began.elapsed();
         canceller.join().unwrap();
         if result == Err(RunError::Cancelled) {
-            cancelled += 1;
-            assert_eq!(bits(&parameters), before, "attempt {attempt}");
-            assert!(
-                took < whole * 4 + Duration::from_millis(200),
-                "{took:?} of {whole:?}"
-            );
-            break;
+            assert_eq!(bits(&parameters), before);
+            if took < whole {
+                break before;
+            }
         }
-        // The canceller came too late on a busy machine: start again from the same values.
-        parameters
-            .restore(&model.with_extension("params"), None)
-            .unwrap();
-        training.step(&mut parameters).unwrap();
-        assert_eq!(bits(&parameters), before);
-    }
-    assert_eq!(cancelled, 1, "no step of 20 could be cancelled");
+    };
     training.step(&mut parameters).unwrap();
     assert_ne!(
         bits(&parameters),

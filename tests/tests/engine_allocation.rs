@@ -113,7 +113,7 @@ fn runs_meet_no_page_fault_after_warm_up() {
     // A kernel short of memory may take pages away at any time: one window without a fault shows that the
     // runs themselves need none.
     let mut windows = Vec::new();
-    for _ in 0..5 {
+    while windows.len() < 50 && !windows.contains(&[0, 0]) {
         let before = page_faults();
         run(500);
         let after = page_faults();
@@ -141,7 +141,11 @@ fn i5_a_cancelled_step_does_not_allocate() {
         });
         let mut cancelled = 0;
         let count = allocations_of(|| {
-            for _ in 0..50 {
+            // On a busy machine until the other thread had its turn.
+            for step in 0..5_000 {
+                if step >= 50 && cancelled > 0 {
+                    break;
+                }
                 cancelled += u32::from(training.step(&mut parameters) == Err(RunError::Cancelled));
             }
         });

@@ -5,46 +5,12 @@ use fulcrum_runtime::exchange::Status;
 use fulcrum_tests::device::Device;
 use fulcrum_tests::models;
 use fulcrum_tests::programs::{Answer, fulcrum, fulcrumd};
+use fulcrum_tests::running::{PATIENCE, Running};
 use serde_json::Value;
 use std::fs;
-use std::io::{BufRead, BufReader, Lines};
 use std::path::Path;
-use std::process::{Child, ChildStdout, Command, Stdio};
-use std::time::Duration;
-
-/// A running `fulcrumd`; killed if the test fails before it is stopped.
-struct Serving {
-    child: Child,
-    lines: Lines<BufReader<ChildStdout>>,
-}
-
-impl Serving {
-    /// Starts, and waits until it serves.
-    fn start(command: &mut Command) -> Self {
-        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
-        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let started = lines.next().unwrap().unwrap();
-        assert!(started.contains("\"started\""), "{started}");
-        Self { child, lines }
-    }
-
-    /// SIGTERM; the summary.
-    fn stop(mut self) -> Value {
-        let pid = self.child.id().to_string();
-        let status = Command::new("kill").arg(&pid).status().unwrap();
-        assert!(status.success());
-        let last = self.lines.by_ref().map(Result::unwrap).last().unwrap();
-        assert_eq!(self.child.wait().unwrap().code(), Some(0), "{last}");
-        serde_json::from_str(&last).unwrap()
-    }
-}
-
-impl Drop for Serving {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
+use std::process::Command;
+use std::time::{Duration, Instant};
 
 fn object(text: &str) -> Value {
     serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"))
@@ -59,6 +25,19 @@ fn count(object: &Value, name: &str) -> u64 {
 fn status(from: &Path, page: &[&str]) -> String {
     let mut command = fulcrumd();
     Answer::of(command.args(["status", "--from"]).arg(from).args(page)).expect(0)
+}
+
+/// The status once the board's power was read for the first time.
+fn told_with_power(from: &Path) -> Value {
+    let begun = Instant::now();
+    loop {
+        let told = object(&status(from, &["--json"]));
+        if told["power_mw"].as_u64() > Some(0) {
+            return told;
+        }
+        assert!(begun.elapsed() < PATIENCE, "no power: {told}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
 }
 
 /// A sample of the digits model by the Python client; what it prints.
@@ -94,10 +73,12 @@ with Client(sys.argv[1]) as client:
 fn a_load_is_served_and_everybody_is_told_how_it_went() {
     let device = Device::new();
     let (socket, pages) = (device.path("requests"), device.path("status"));
-    let serving = Serving::start(&mut device.run(&[
+    let serving = Running::start(device.run(&[
         ("--listen", &socket),
         ("--status", &pages),
-        ("--duration-s", Path::new("120")),
+        // By default a request that a busy machine makes late may be rejected.
+        ("--overload", Path::new("answer-late")),
+        ("--duration-s", Path::new("600")),
     ]));
 
     // Cargo would build fulcrumd again; here it lies beside fulcrum.
@@ -156,14 +137,13 @@ fn a_load_is_served_and_everybody_is_told_how_it_went() {
         ['answered', 'answered'] [True, True] [10, 10]\n"
     );
 
-    let told = object(&status(&pages, &["--json"]));
+    let told = told_with_power(&pages);
     assert_eq!(told["board"], "orin-agx");
     assert!(
         count(&told, "arrived") >= count(&first, "sent") + 10,
         "{told}"
     );
     assert!(count(&told, "served") > count(&first, "answered"), "{told}");
-    assert!(count(&told, "power_mw") > 0, "{told}");
     let text = status(&pages, &[]);
     for part in [
         "board      orin-agx",
@@ -179,7 +159,7 @@ fn a_load_is_served_and_everybody_is_told_how_it_went() {
         "{metrics}"
     );
 
-    let summary = serving.stop();
+    let summary = serving.end();
     assert_eq!(count(&summary, "allocations_in_loop"), 0, "{summary}");
     let parts = ["served", "rejected", "dropped", "failed", "waiting"];
     let ended: u64 = parts.iter().map(|name| count(&summary, name)).sum();
@@ -221,13 +201,10 @@ fn a_mode_that_is_only_held_has_a_status_too() {
     ] {
         command.arg(option).arg(device.path(path));
     }
-    let serving = Serving::start(&mut command);
-    // Its thread reads the power for the first time.
-    std::thread::sleep(Duration::from_millis(300));
-    let told = object(&status(&pages, &["--json"]));
-    assert!(count(&told, "power_mw") > 0, "{told}");
+    let serving = Running::start(command);
+    let told = told_with_power(&pages);
     assert_eq!(count(&told, "arrived"), 0, "{told}");
-    assert_eq!(serving.stop()["restored"], true);
+    assert_eq!(serving.end()["restored"], true);
 }
 
 /// Sends a sample, and waits for the answer.
@@ -256,7 +233,12 @@ fn two_models_are_served_at_two_sockets_and_a_failing_one_leaves_the_other_alone
     let device = Device::new();
     flash_two_inferences(&device);
     let (urgent, bulk) = (device.path("urgent"), device.path("bulk"));
-    let mut command = device.run(&[("--listen", &urgent), ("--duration-s", Path::new("120"))]);
+    let mut command = device.run(&[
+        ("--listen", &urgent),
+        // By default a request that a busy machine makes late may be rejected.
+        ("--overload", Path::new("answer-late")),
+        ("--duration-s", Path::new("600")),
+    ]);
     // The second model is the digits model, too, but for a pixel that it fails on.
     let second = models::engine("digits_infer.onnx");
     let parameters = device.path("infer.params");
@@ -266,7 +248,7 @@ fn two_models_are_served_at_two_sockets_and_a_failing_one_leaves_the_other_alone
         .arg(&second)
         .arg("--listen")
         .arg(&bulk);
-    let serving = Serving::start(&mut command);
+    let serving = Running::start(command);
 
     let mut clients = [&urgent, &bulk].map(|socket| Client::connect(socket).unwrap());
     let samples = |client: &Client| vec![0.5; client.sample_len()];
@@ -296,7 +278,7 @@ fn two_models_are_served_at_two_sockets_and_a_failing_one_leaves_the_other_alone
     assert_eq!(failed.count() + 1, statuses.len(), "{statuses:?}");
     let sample = samples(urgent);
     assert_eq!(ask(urgent, 41, &sample).0, Status::Answered);
-    let summary = serving.stop();
+    let summary = serving.end();
     assert_eq!(count(&summary, "served"), 41, "{summary}");
     assert_eq!(count(&summary, "bulk_served"), 40, "{summary}");
     assert_eq!(count(&summary, "bulk_failed") + 1, statuses.len() as u64);

@@ -7,6 +7,7 @@ use fulcrum_runtime::engine::params;
 use fulcrum_tests::models::digits;
 use fulcrum_tests::onnxruntime;
 use fulcrum_tests::programs::{Answer, fulcrum, fulcrumd};
+use fulcrum_tests::running::Running;
 use fulcrum_tests::tree::TemporaryFolder;
 use serde_json::Value;
 use std::fs;
@@ -35,8 +36,8 @@ impl Device {
         self.folder.path().join(name)
     }
 
-    /// The summary of a run with these options.
-    fn run(&self, options: &str) -> Value {
+    /// The summary of a run with these options that has trained at least so many steps.
+    fn run(&self, options: &str, steps: u64) -> Value {
         let mut command = fulcrumd();
         command.args([
             "run",
@@ -62,15 +63,17 @@ impl Device {
         ] {
             command.arg(option).arg(path);
         }
-        let said = Answer::of(command.args(options.split_whitespace())).expect(0);
-        serde_json::from_str(said.lines().last().unwrap()).unwrap()
+        command.args(options.split_whitespace());
+        let running = Running::start(command);
+        running.reports(|report| report["steps"].as_u64() >= Some(steps));
+        running.end()
     }
 }
 
 #[test]
 fn weights_that_a_wild_learning_rate_made_are_never_served() {
     let device = Device::new();
-    let good = device.run("--validate 0.2 --validate-every 20 --lr 0.05 --duration-s 3");
+    let good = device.run("--validate 0.2 --validate-every 20 --lr 0.05", 1_000);
     assert!(good["swaps_accepted"].as_u64().unwrap() > 0, "{good}");
     assert_eq!(good["allocations_in_loop"], 0, "{good}");
     let reached = good["validated_accuracy"].as_f64().unwrap();
@@ -78,7 +81,7 @@ fn weights_that_a_wild_learning_rate_made_are_never_served() {
     assert!(reached > before, "{good}");
     // What serves was written down as well, and goes on serving in the next run.
     let served = fs::read(device.path("c.served")).unwrap();
-    let wild = device.run("--validate 0.2 --validate-every 20 --lr 10 --duration-s 2");
+    let wild = device.run("--validate 0.2 --validate-every 20 --lr 10", 500);
     assert!(wild["swaps_refused"].as_u64().unwrap() > 0, "{wild}");
     assert_eq!(wild["swaps_accepted"], 0, "{wild}");
     assert_eq!(

@@ -7,38 +7,36 @@ use crate::socket::protocol::{
 use std::io::{Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 
-/// How long the server does nothing.
-const STALL: Duration = Duration::from_millis(300);
+/// How long requests are sent, 3 ms apart.
+const DURATION: Duration = Duration::from_millis(300);
+const REQUESTS: usize = 100;
 
-/// Answers until the client is done; `limit` requests at most, and then it is gone.
-fn serve(mut stream: UnixStream, limit: usize) {
+/// Lets so many requests come, answers them, and is gone.
+fn serve(mut stream: UnixStream, count: usize) {
     stream.write_all(&hello(2, 1)).unwrap();
     stream.read_exact(&mut [0; CHOICE_LEN]).unwrap();
-    thread::sleep(STALL);
-    let mut request = [0; REQUEST_HEAD_LEN + 8];
-    for _ in 0..limit {
-        if stream.read_exact(&mut request).is_err() {
-            return;
-        }
+    let mut requests = vec![[0; REQUEST_HEAD_LEN + 8]; count];
+    for request in &mut requests {
+        stream.read_exact(request).unwrap();
+    }
+    for request in requests {
         let id = u64::from_le_bytes(*request.first_chunk().unwrap());
         let status = status_of((id % 5).saturating_sub(1) as u32).unwrap();
         let mut answer = answer_head(id, status, 7).to_vec();
         answer.resize(ANSWER_HEAD_LEN + 4, 0);
-        if stream.write_all(&answer).is_err() {
-            return;
-        }
+        stream.write_all(&answer).unwrap();
     }
 }
 
-/// Plays a load of a request every 3 ms for 0.3 s.
-fn play(name: &str, limit: usize) -> Outcome {
+/// Plays a load against a server of so many requests.
+fn play(name: &str, count: usize) -> Outcome {
     let path = std::env::temp_dir().join(format!("fulcrum-load-{}-{name}", std::process::id()));
     let _ = std::fs::remove_file(&path);
     let listener = UnixListener::bind(&path).unwrap();
-    let serving = thread::spawn(move || serve(listener.accept().unwrap().0, limit));
+    let serving = thread::spawn(move || serve(listener.accept().unwrap().0, count));
     let load = Load {
         times: (1_u64..).map(|n| n * 3_000_000),
-        duration: STALL,
+        duration: DURATION,
         budget: Some(Duration::from_millis(1)),
         seed: 1,
         records: None,
@@ -52,8 +50,9 @@ fn play(name: &str, limit: usize) -> Outcome {
 
 #[test]
 fn a_stall_is_not_hidden_by_requests_that_were_not_sent() {
-    let outcome = play("stall", usize::MAX);
-    // Due every 3 ms, whatever the server did meanwhile; of five, two are answered.
+    let outcome = play("stall", REQUESTS);
+    // Due every 3 ms, whatever the server did meanwhile; of five, two are answered. The last two of these were due 9 ms
+    // before the last request of all, and so before the stall ended.
     assert_eq!(outcome.broken, None);
     assert_eq!(outcome.sent, 100);
     assert_eq!((outcome.answered, outcome.late), (40, 40));

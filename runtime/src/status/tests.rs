@@ -1,6 +1,6 @@
 //! Pages over real sockets; Prometheus' text is read by a parser of its format that knows nothing of ours.
 
-use super::http::{Address, Page};
+use super::http::{Address, Listener, Page};
 use super::prometheus::{CONTENT_TYPE, page};
 use super::*;
 use fulcrum_plan::units::Khz;
@@ -189,9 +189,8 @@ fn the_page_for_people_says_it_all_and_absent_things_are_left_out() {
     checked(&page(&snapshot));
 }
 
-/// Runs a server of one page at an address.
-fn with_server(address: &Address, test: impl FnOnce()) {
-    let listener = address.listen().unwrap();
+/// Runs a server of one page.
+fn with_server(listener: &Listener, test: impl FnOnce()) {
     let done = AtomicBool::new(false);
     thread::scope(|scope| {
         scope.spawn(|| {
@@ -213,7 +212,7 @@ fn with_server(address: &Address, test: impl FnOnce()) {
 fn pages_come_over_both_kinds_of_socket_and_nobody_can_stop_them() {
     let path: PathBuf = std::env::temp_dir().join(format!("fulcrum-status-{}", std::process::id()));
     let unix = Address::read(path.to_str().unwrap()).unwrap();
-    with_server(&unix, || {
+    with_server(&unix.listen().unwrap(), || {
         // One that says nothing, one that leaves, one that talks nonsense, one that never ends.
         let silent = UnixStream::connect(&path).unwrap();
         drop(UnixStream::connect(&path).unwrap());
@@ -237,12 +236,12 @@ fn pages_come_over_both_kinds_of_socket_and_nobody_can_stop_them() {
     });
     std::fs::remove_file(&path).unwrap();
     assert!(unix.fetch("/metrics").is_err(), "nobody is there");
-    let port = std::net::TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap();
-    let tcp = Address::read(&port.to_string()).unwrap();
-    with_server(&tcp, || {
+    let free = Address::read("127.0.0.1:0").unwrap().listen().unwrap();
+    let Listener::Tcp(socket) = &free else {
+        panic!("an address is a port")
+    };
+    let tcp = Address::Port(socket.local_addr().unwrap());
+    with_server(&free, || {
         assert_eq!(tcp.fetch("/metrics").unwrap(), "served\n")
     });
 }

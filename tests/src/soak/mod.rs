@@ -33,6 +33,8 @@ use std::time::{Duration, Instant};
 
 /// How long a life after the first lasts at most.
 const LIFE_MAX: Duration = Duration::from_secs(240);
+/// So many there are, however long the first one took to start: the second finds what the first one left.
+const LIVES_MIN: u32 = 2;
 /// How long it lasts at least: some traffic after the sessions were loaded.
 const LIFE_MIN: Duration = Duration::from_secs(3);
 
@@ -116,7 +118,7 @@ pub fn run(soak: &Soak) -> Report {
     let mut report = Report::default();
     for end in End::ALL.into_iter().cycle() {
         let left = soak.duration.saturating_sub(start.elapsed());
-        if report.lives > 0 && left < LIFE_MIN {
+        if report.lives >= LIVES_MIN && left < LIFE_MIN {
             break;
         }
         let length = match report.lives {
