@@ -179,7 +179,7 @@ pub struct Guard {
 impl Guard {
     /// A guard over an answer to a problem and a demand, at a time.
     #[must_use]
-    pub const fn new(problem: Problem, asked: Demand, current: Solution, now_ns: u64) -> Self {
+    pub fn new(problem: Problem, asked: Demand, current: Solution, now_ns: u64) -> Self {
         Self {
             problem,
             asked,
@@ -191,7 +191,7 @@ impl Guard {
             strained_until_ns: 0,
             missed: 0,
             arrived: 0,
-            rate: RateEstimate::new(asked.rate),
+            rate: RateEstimate::new(asked.rate, asked.latency_us),
             changed_ns: now_ns,
             looked_ns: now_ns,
             counted_ns: now_ns,

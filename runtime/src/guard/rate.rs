@@ -1,6 +1,6 @@
 //! The arrival rate, estimated in constant memory.
 
-use fulcrum_plan::units::MilliRps;
+use fulcrum_plan::units::{MicroSec, MilliRps};
 
 /// The estimate moves by one part in this many per control period.
 const SHARE: u64 = 8;
@@ -12,6 +12,11 @@ const HEADROOM_PER_MILLE: u64 = 100;
 const SIGMA: u64 = 4;
 /// A rate below this share of the one asked for is taken for it: nothing arrives, and no row is better.
 const LEAST_SHARE: u64 = 100;
+/// So is one of fewer requests per latency budget: the plan reckons with a window of one request, half of the budget
+/// then, and knows no row for a window that is longer than all of it.
+const LEAST_PER_BUDGET: u64 = 2;
+/// Microseconds per second times the thousandths in a rate.
+const RATE_SCALE: u64 = 1_000_000_000;
 /// A rate that was there may come back at once: it is reckoned with for one to two times so many control
 /// periods, which is five to ten minutes. A guess; a lower one costs requests whenever traffic comes in waves.
 const HELD_PERIODS: u32 = 300;
@@ -19,7 +24,7 @@ const HELD_PERIODS: u32 = 300;
 /// A rate that is assumed, and one that is observed.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct RateEstimate {
-    asked_milli: u64,
+    least_milli: u64,
     assumed_milli: u64,
     observed_milli: u64,
     /// In the last control period alone.
@@ -31,13 +36,18 @@ pub(super) struct RateEstimate {
 }
 
 impl RateEstimate {
-    /// Assumes the rate that was asked for.
-    pub(super) const fn new(asked: MilliRps) -> Self {
+    /// Assumes the rate that was asked for at a latency budget.
+    pub(super) fn new(asked: MilliRps, budget: MicroSec) -> Self {
+        let asked_milli = u64::from(asked.0);
+        let per_budget = LEAST_PER_BUDGET
+            .saturating_mul(RATE_SCALE)
+            .checked_div(budget.0.into());
+        let least_milli = per_budget.map_or(0, |least_milli| least_milli.min(asked_milli));
         Self {
-            asked_milli: asked.0 as u64,
-            assumed_milli: asked.0 as u64,
-            observed_milli: asked.0 as u64,
-            latest_milli: asked.0 as u64,
+            least_milli: least_milli.max(asked_milli / LEAST_SHARE).max(1),
+            assumed_milli: asked_milli,
+            observed_milli: asked_milli,
+            latest_milli: asked_milli,
             highest_milli: [0; 2],
             periods: 0,
             arrived: 0,
@@ -98,15 +108,14 @@ impl RateEstimate {
 
     /// Assumes what is observed, if the two differ by more than hysteresis and chance explain.
     pub(super) fn adopt(&mut self) -> bool {
-        let least = (self.asked_milli / LEAST_SHARE).max(1);
         let target = Self::with_headroom(self.expected_milli());
-        let target = target.max(least).min(u32::MAX.into());
+        let target = target.max(self.least_milli).min(u32::MAX.into());
         // Of a Poisson count per second, smoothed by 1/8: variance rate / 15.
         let deviation = (self.assumed_milli.saturating_mul(1_000) / 15).isqrt();
         let chance = deviation.saturating_mul(SIGMA);
         let hysteresis = self.assumed_milli.saturating_mul(HYSTERESIS_PER_MILLE) / 1_000;
         // A rate that was asked for has no headroom in it: compare what is observed.
-        let observed = self.expected_milli().max(least);
+        let observed = self.expected_milli().max(self.least_milli);
         let differs = observed.abs_diff(self.assumed_milli) > hysteresis.saturating_add(chance);
         let moves = differs && target != self.assumed_milli;
         if moves {
@@ -122,6 +131,7 @@ mod tests {
     use crate::arrivals::{Arrivals, Process};
 
     const SECOND_NS: u64 = 1_000_000_000;
+    const BUDGET: MicroSec = MicroSec(500_000);
 
     /// Counts per second of an arrival process.
     fn observe_for(estimate: &mut RateEstimate, process: Process, rate: u32, seed: u64) -> u32 {
@@ -147,7 +157,7 @@ mod tests {
     fn chance_alone_moves_nothing() {
         for rate in [2_000, 60_000, 1_000_000] {
             for seed in 0..20 {
-                let mut estimate = RateEstimate::new(MilliRps(rate));
+                let mut estimate = RateEstimate::new(MilliRps(rate), BUDGET);
                 let adopted = observe_for(&mut estimate, Process::Poisson, rate, seed);
                 assert_eq!(adopted, 0, "rate {rate}, seed {seed}");
             }
@@ -157,7 +167,7 @@ mod tests {
     #[test]
     fn a_lasting_change_is_followed_and_then_kept() {
         for (from, to) in [(60_000, 120_000), (60_000, 20_000)] {
-            let mut estimate = RateEstimate::new(MilliRps(from));
+            let mut estimate = RateEstimate::new(MilliRps(from), BUDGET);
             let adopted = observe_for(&mut estimate, Process::Constant, to, 1);
             assert!((1..=6).contains(&adopted), "{adopted} changes");
             let found = estimate.assumed().0;
@@ -167,7 +177,7 @@ mod tests {
 
     #[test]
     fn a_rate_that_comes_in_waves_is_kept_through_the_silence() {
-        let mut estimate = RateEstimate::new(MilliRps(60_000));
+        let mut estimate = RateEstimate::new(MilliRps(60_000), BUDGET);
         let mut arrived = 0;
         let mut adopted = 0;
         for second in 0..3_600 {
@@ -181,7 +191,7 @@ mod tests {
 
     #[test]
     fn when_requests_are_late_the_last_period_counts_at_once() {
-        let mut estimate = RateEstimate::new(MilliRps(60_000));
+        let mut estimate = RateEstimate::new(MilliRps(60_000), BUDGET);
         estimate.observe(60, SECOND_NS);
         assert!(!estimate.jump() || estimate.assumed().0 == 66_000);
         estimate.observe(260, SECOND_NS);
@@ -192,12 +202,12 @@ mod tests {
 
     #[test]
     fn silence_never_becomes_a_rate_of_zero() {
-        let mut estimate = RateEstimate::new(MilliRps(60_000));
+        let mut estimate = RateEstimate::new(MilliRps(60_000), BUDGET);
         for _ in 0..1_000 {
             estimate.observe(0, SECOND_NS);
             let _ = estimate.adopt();
         }
-        assert!(estimate.assumed().0 >= 600);
+        assert_eq!(estimate.assumed(), MilliRps(4_000), "two in a budget");
         estimate.observe(5, 0);
     }
 }

@@ -459,6 +459,21 @@ fn arrivals_are_followed_after_the_dwell_time() {
 }
 
 #[test]
+fn training_goes_on_when_nobody_asks_any_more() {
+    let mut bench = Bench::new();
+    // The row that answers the fastest is none to train in.
+    bench.plan.rows[2].cells[0] = None;
+    let problem = Problem::TrainingInference(0);
+    let current = Selector::new(&bench.plan).select(problem, &DEMAND).unwrap();
+    bench.guard = Guard::new(problem, DEMAND, current, 0);
+    for _ in 0..1_200 {
+        let _ = bench.look_with(QUIET);
+    }
+    assert!(bench.guard.assumed_rate() < DEMAND.rate, "nobody asks");
+    assert!(bench.guard.current().background.is_some());
+}
+
+#[test]
 fn a_board_that_only_trains_ends_in_its_row_of_the_least_power() {
     let plan = plan();
     let selector = Selector::new(&plan);

@@ -11,6 +11,7 @@ use fulcrum_plan::units::{MicroSec, MilliRps};
 use fulcrum_plan::wire::{self, DecodeError};
 use fulcrum_plan::{Board, PlanTable};
 use fulcrum_runtime::board::Jetson;
+use std::fmt::Write as _;
 
 /// Reads the plan for this very board. A folder's trial does not begin yet.
 pub(super) fn read_plan(
@@ -123,15 +124,20 @@ pub(super) fn choose(
     problem: Problem,
 ) -> Result<Solution, Failure> {
     select(plan, problem, &demand(options)).ok_or_else(|| {
-        let asked = match options.service {
-            Some(Service { latency_us, rate }) => {
-                format!("{}, {latency_us} at {rate}", options.power_mw)
+        let thousandths = |value: u32| f64::from(value) / 1e3;
+        let mut asked = format!("{} W", thousandths(options.power_mw.0));
+        let mut help = "raise --power or --latency-ms";
+        if let Some(Service { latency_us, rate }) = options.service {
+            let (latency_ms, per_s) = (thousandths(latency_us.0), thousandths(rate.0));
+            let _ = write!(asked, ", {latency_ms} ms at {per_s} requests/s");
+            // The plan reckons with a window of one request at least, though a batch closes before it is over.
+            if latency_ms * per_s <= 1e3 {
+                help = "raise --rate: modes are chosen for more than one request per --latency-ms, and serve fewer as well";
             }
-            None => options.power_mw.to_string(),
-        };
+        }
         Failure::no(format!(
-            "no solution: no mode of the plan was observed to fit {asked}; raise --power or \
-             --latency-ms, or plan with more modes (`fulcrum show` lists them)"
+            "no solution: no mode of the plan was observed to fit {asked}; {help}, or plan with more modes \
+             (`fulcrum show` lists them)"
         ))
     })
 }
