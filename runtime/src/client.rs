@@ -5,8 +5,10 @@ mod shared;
 pub use shared::{SharedClient, SharedReply};
 
 use crate::exchange::Status;
+use crate::socket::CLIENTS_MAX;
 use crate::socket::protocol::{ANSWER_HEAD_LEN, HELLO_LEN, IN_FRAMES, MAGIC, VERSION, status_of};
 use std::io::{self, Read, Write};
+use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
@@ -53,7 +55,17 @@ fn invalid(reason: &'static str) -> io::Error {
 /// Reads the server's hello: values per sample and per output.
 fn greet(stream: &mut UnixStream) -> io::Result<(usize, usize)> {
     let mut hello = [0; HELLO_LEN];
-    stream.read_exact(&mut hello)?;
+    stream
+        .read_exact(&mut hello)
+        .map_err(|error| match error.kind() {
+            io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset => io::Error::new(
+                error.kind(),
+                format!(
+                    "fulcrumd turned the connection away: {CLIENTS_MAX} clients are connected already, or it stops"
+                ),
+            ),
+            _ => error,
+        })?;
     let (words, _) = hello.as_chunks::<4>();
     let [magic, version, sample_len, output_len] = [0, 1, 2, 3].map(|index| words[index]);
     if magic != MAGIC {
@@ -148,6 +160,12 @@ impl Replies {
     /// The time is zero.
     pub fn set_timeout(&mut self, timeout: Option<Duration>) -> io::Result<()> {
         self.stream.set_read_timeout(timeout)
+    }
+
+    /// Closes the connection, for the half that sends, too.
+    pub fn close(&self) {
+        // It is closed already where this fails.
+        let _ = self.stream.shutdown(Shutdown::Both);
     }
 
     /// Waits for the next answer, whichever request it belongs to.

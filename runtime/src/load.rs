@@ -95,6 +95,10 @@ impl<I: Iterator<Item = u64> + Send> Load<I> {
         let (sent, received) = thread::scope(|scope| {
             let sending = scope.spawn(move || self.send(requests, &samples, start, &tell, stop));
             let received = receive(&mut outcome, &mut replies, due, start, budget);
+            if received.is_err() {
+                // Or the sender waits for a server that does not read.
+                replies.close();
+            }
             (sending.join().expect("the sender does not panic"), received)
         });
         outcome.elapsed = start.elapsed();

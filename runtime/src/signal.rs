@@ -1,4 +1,6 @@
 //! SIGTERM, SIGINT and SIGHUP as a flag: whoever loops looks at it, ends, and so puts the clocks back.
+//!
+//! A SIGHUP that is ignored at the start stays so: that is how `nohup` asks to outlive a terminal.
 
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -25,8 +27,13 @@ pub fn install() -> nix::Result<&'static AtomicBool> {
     for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
         #[expect(unsafe_code, reason = "sigaction has no safe form")]
         // SAFETY: the handler stores to an atomic and does nothing else, which is async-signal-safe.
-        unsafe {
-            sigaction(signal, &action)?;
+        let before = unsafe { sigaction(signal, &action)? };
+        if signal == Signal::SIGHUP && matches!(before.handler(), SigHandler::SigIgn) {
+            #[expect(unsafe_code, reason = "sigaction has no safe form")]
+            // SAFETY: no handler is installed, the signal is ignored as before.
+            unsafe {
+                sigaction(signal, &before)?;
+            }
         }
     }
     Ok(&STOP)
@@ -38,11 +45,15 @@ mod tests {
 
     #[test]
     fn a_signal_sets_the_flag_and_a_second_one_would_end_the_process() {
+        let ignore = SigAction::new(SigHandler::SigIgn, SaFlags::empty(), SigSet::empty());
+        #[expect(unsafe_code, reason = "sigaction has no safe form")]
+        // SAFETY: no handler is installed, the signal is ignored.
+        unsafe { sigaction(Signal::SIGHUP, &ignore) }.unwrap();
         let flag = install().unwrap();
-        assert!(!flag.load(Ordering::Relaxed));
+        nix::sys::signal::raise(Signal::SIGHUP).unwrap();
+        assert!(!flag.load(Ordering::Relaxed), "as `nohup` asks");
         nix::sys::signal::raise(Signal::SIGTERM).unwrap();
         assert!(flag.load(Ordering::Relaxed));
-        let ignore = SigAction::new(SigHandler::SigIgn, SaFlags::empty(), SigSet::empty());
         #[expect(unsafe_code, reason = "sigaction has no safe form")]
         // SAFETY: no handler is installed, the signal is ignored.
         let now = unsafe { sigaction(Signal::SIGTERM, &ignore) }.unwrap();

@@ -20,6 +20,10 @@ pub(super) fn served(given: &Given) -> Result<[Option<Served>; 2], UsageError> {
             "{name} is given more than twice: one urgent model, one that is not"
         ));
     }
+    // Bound to no name, a socket listens where nobody finds it.
+    if given.values("--listen").any(|path| path.is_empty()) {
+        return usage("--listen is empty: it needs the path of a socket");
+    }
     let path = |name, index| given.values(name).nth(index).map(PathBuf::from);
     let served = |index, missing: &str| match (path("--infer", index), path("--listen", index)) {
         (None, Some(_)) => usage(missing),
@@ -62,6 +66,7 @@ mod tests {
     fn a_socket_without_a_model_and_a_third_one_are_refused() {
         for (rest, part) in [
             ("--train t --listen s", "--listen needs --infer"),
+            ("--infer a --listen=", "--listen is empty"),
             (
                 "--infer a --listen s --listen t",
                 "a second --listen needs a second --infer",

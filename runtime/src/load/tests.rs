@@ -74,3 +74,32 @@ fn a_connection_that_breaks_is_told_and_its_requests_are_lost() {
     assert_eq!(told + outcome.lost, outcome.sent);
     assert!(outcome.lost > 0 && told <= 10, "{outcome:?}");
 }
+
+#[test]
+fn a_server_that_does_not_read_holds_up_nobody_for_good() {
+    let path = std::env::temp_dir().join(format!("fulcrum-load-{}-deaf", std::process::id()));
+    let _ = std::fs::remove_file(&path);
+    let listener = UnixListener::bind(&path).unwrap();
+    let serving = thread::spawn(move || {
+        let mut stream = listener.accept().unwrap().0;
+        // Samples of a megabyte: more than the kernel has room for.
+        stream.write_all(&hello(1 << 18, 1)).unwrap();
+        let mut answer = answer_head(999, Status::Rejected, 7).to_vec();
+        answer.resize(ANSWER_HEAD_LEN + 4, 0);
+        stream.write_all(&answer).unwrap();
+        stream
+    });
+    let load = Load {
+        times: 1..,
+        duration: Duration::from_secs(1),
+        budget: None,
+        seed: 1,
+        records: None,
+    };
+    let client = Client::connect(&path).unwrap();
+    let outcome = load.run(client, &AtomicBool::new(false)).unwrap();
+    assert!(outcome.broken.unwrap().contains("nobody waits for"));
+    assert_eq!((outcome.sent, outcome.lost), (1, 1));
+    drop(serving.join().unwrap());
+    std::fs::remove_file(&path).unwrap();
+}

@@ -95,7 +95,8 @@ impl Watcher {
     fn sense_events(&mut self, board: &Jetson) {
         let events = board.over_current_events();
         if let (Some(before), Some(now)) = (self.over_current_events, events) {
-            self.seen.over_current_events += now.saturating_sub(before);
+            let more = now.saturating_sub(before);
+            self.seen.over_current_events = self.seen.over_current_events.saturating_add(more);
         }
         self.over_current_events = events.or(self.over_current_events);
         let hot = board.temperature_max().is_some_and(|zone| zone >= HOT)
