@@ -78,9 +78,10 @@ impl Keeper {
     }
 
     /// Writes what the loop leaves, until `done`; what lies in the mailbox then is older than what the end
-    /// of a run writes. A file that cannot be written is logged, and tried again when the next one is due.
+    /// of a run writes. A file that cannot be written is tried again when the next one is due; that is logged once, and
+    /// again after one was written.
     pub fn write_until(&self, done: &AtomicBool) {
-        let mut last = Instant::now();
+        let (mut last, mut failed) = (Instant::now(), false);
         while !done.load(Ordering::Relaxed) {
             if let Every::Time(every) = self.every
                 && last.elapsed() >= every
@@ -88,23 +89,32 @@ impl Keeper {
                 last = Instant::now();
                 self.due.store(true, Ordering::Relaxed);
             }
-            if let Err(error) = self.write() {
-                log::error!("{error}; training goes on, the checkpoint is the one before");
+            match self.write() {
+                Ok(written) => failed &= !written,
+                Err(error) => {
+                    if !failed {
+                        log::error!("{error}; training goes on, the checkpoint is the one before");
+                    }
+                    failed = true;
+                }
             }
             thread::park_timeout(LOOK_EVERY);
         }
     }
 
-    fn write(&self) -> Result<(), ParamsError> {
+    /// Whether there was something to write.
+    fn write(&self) -> Result<bool, ParamsError> {
         if !self.full.load(Ordering::Acquire) {
-            return Ok(());
+            return Ok(false);
         }
         let snapshot = self.snapshot.lock().unwrap_or_else(PoisonError::into_inner);
         let tensors = snapshot.tensors.iter().map(Vec::as_slice);
         let written = params::write(&self.path, tensors, snapshot.progress.as_ref());
         drop(snapshot);
         self.full.store(false, Ordering::Release);
-        written.map(|()| self.written.add(1))
+        written?;
+        self.written.add(1);
+        Ok(true)
     }
 }
 

@@ -19,7 +19,6 @@ use fulcrum_runtime::engine::residency;
 use fulcrum_runtime::models::Models;
 use fulcrum_runtime::notify::Notifier;
 use fulcrum_runtime::status::Recent;
-use fulcrum_runtime::status::http::Address;
 use fulcrum_runtime::telemetry::{Counter, Telemetry};
 use fulcrum_runtime::validation::Labels;
 use prepare::Prepared;
@@ -74,19 +73,9 @@ pub(crate) fn run(options: &Run) -> Result<(), Failure> {
             prepared.models = Some(models);
             outcome
         }
-        None => hold::hold(&job, doors.status.as_ref(), board, &mut notifier),
+        None => hold::hold(&job, doors.status, board, &mut notifier),
     };
     notifier.stopping();
-    let status = match &options.status {
-        Some(Address::Path(path)) => Some(path),
-        _ => None,
-    };
-    let served = [&options.infer, &options.bulk].into_iter().flatten();
-    let sockets = served.filter_map(|served| served.listen.as_ref());
-    for path in sockets.chain(status) {
-        // Nobody listens any more; whoever connects now should be told so.
-        let _ = std::fs::remove_file(path);
-    }
     let restored = prepared.board.restore();
     if let Some(error) = restored.as_ref().err() {
         log::error!("{error}; `fulcrumd restore` tries again");
@@ -123,15 +112,17 @@ fn accuracy(prepared: &mut Prepared<'_>) -> Result<Option<f64>, Failure> {
     Ok(accuracy.transpose().map_err(Failure::trouble)?.flatten())
 }
 
-/// Takes the plan on trial, and sets the mode. Returns how many over-current events were counted before.
+/// Takes the board, then the plan on trial, and sets the mode. Returns how many over-current events were counted before.
 fn apply(prepared: &mut Prepared<'_>) -> Result<Option<u64>, Failure> {
-    if let Some(store) = &prepared.store {
-        let boards = std::slice::from_ref(&prepared.board.identity().board);
-        store.start(boards).map_err(Failure::trouble)?;
-    }
     let board = &mut prepared.board;
     if board.recover().map_err(Failure::trouble)? {
         log::warn!("a process before this one was killed: its clocks were put back first");
+    }
+    // A board that another process has is no fault of the plan.
+    board.take().map_err(Failure::trouble)?;
+    if let Some(store) = &prepared.store {
+        let boards = std::slice::from_ref(&board.identity().board);
+        store.start(boards).map_err(Failure::trouble)?;
     }
     let over_current_before = board.over_current_events();
     let applied = board.apply(&prepared.solution.mode);

@@ -255,6 +255,12 @@ impl<'a, C: Clock, W: Work> Loop<'a, C, W> {
         &self.requests
     }
 
+    /// Non-urgent requests that wait.
+    #[must_use]
+    pub fn bulk_pending(&self) -> usize {
+        self.bulk.as_ref().map_or(0, Receiver::pending)
+    }
+
     /// Ends the loop and hands back what runs minibatches, and the queue's end with whoever still waits.
     pub fn into_parts(self) -> (W, Receiver<'a>) {
         (self.work, self.requests)
@@ -290,7 +296,7 @@ impl<'a, C: Clock, W: Work> Loop<'a, C, W> {
         let inputs = Inputs {
             pending: self.requests.pending(),
             oldest_ns: self.requests.oldest_ns(),
-            bulk_pending: bulk.map_or(0, Receiver::pending),
+            bulk_pending: self.bulk_pending(),
             bulk_oldest_ns: bulk.and_then(Receiver::oldest_ns),
             rate: self.rate,
             switch,

@@ -5,19 +5,19 @@
 //! rejected, one that does not read its answers is disconnected. A request arrives when its last byte was
 //! read.
 
+mod bound;
 mod connection;
 pub mod protocol;
 
 use crate::exchange::{Answer, ServerSide, Status};
 use crate::queue::{Request, Sender};
 use crate::serve::Clock;
+pub use bound::{Bound, listen};
 use connection::{Connection, Received, Sample};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use std::io::{self, ErrorKind, Read};
+use std::io::{self, Read};
 use std::os::fd::AsFd;
-use std::os::unix::fs::FileTypeExt;
-use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::Path;
+use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::Thread;
 
@@ -27,27 +27,6 @@ pub const CLIENTS_MAX: usize = 16;
 const REQUESTS_PER_TURN: usize = 64;
 /// Longest wait: how long the server may take to notice that it is done.
 const WAIT_MS: u16 = 50;
-
-/// Listens at a path. A socket that nobody listens at any more is replaced; anything else is not.
-///
-/// # Errors
-/// The path is in use or cannot be created.
-pub fn listen(path: &Path) -> io::Result<UnixListener> {
-    match UnixListener::bind(path) {
-        Err(error) if error.kind() == ErrorKind::AddrInUse => {
-            // A plain file refuses connections, too.
-            let is_socket = std::fs::symlink_metadata(path)?.file_type().is_socket();
-            let refused = UnixStream::connect(path)
-                .is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused);
-            if !is_socket || !refused {
-                return Err(error);
-            }
-            std::fs::remove_file(path)?;
-            UnixListener::bind(path)
-        }
-        bound => bound,
-    }
-}
 
 /// Who waits for the answer at a place.
 #[derive(Clone, Copy)]
@@ -62,7 +41,7 @@ struct Waiting {
 /// The server: connections, and the places that are free.
 pub struct Server<'a, C> {
     clock: &'a C,
-    listener: UnixListener,
+    listener: Bound,
     wake: UnixStream,
     exchange: ServerSide<'a>,
     requests: Sender<'a>,
@@ -81,7 +60,7 @@ impl<'a, C: Clock> Server<'a, C> {
     /// A socket cannot be made non-blocking.
     pub fn new(
         clock: &'a C,
-        listener: UnixListener,
+        listener: Bound,
         wake: UnixStream,
         exchange: ServerSide<'a>,
         requests: Sender<'a>,

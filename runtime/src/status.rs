@@ -84,6 +84,8 @@ pub struct Snapshot<'a> {
     pub arrived: u64,
     /// Requests that were not admitted.
     pub rejected: u64,
+    /// The same of requests that are not urgent, if there are any.
+    pub bulk_rejected: Option<u64>,
     /// What the loop counts.
     pub telemetry: &'a Telemetry,
     /// Requests that arrived and training steps done per second, lately.
@@ -138,6 +140,14 @@ impl Snapshot<'_> {
             let max_ms = microseconds(telemetry.latency.max_ns()) / 1e3;
             let budget_ms = f64::from(budget.0) / 1e3;
             let _ = writeln!(text, " max {max_ms:.2} ms; budget {budget_ms} ms");
+        }
+        if let Some(rejected) = self.bulk_rejected {
+            let _ = writeln!(
+                text,
+                "not urgent {} served, {rejected} rejected, {} failed",
+                telemetry.bulk_served.get(),
+                telemetry.bulk_failed.get()
+            );
         }
         if telemetry.steps.get() + telemetry.steps_lost.get() > 0 {
             let _ = write!(
@@ -196,6 +206,9 @@ impl Snapshot<'_> {
             .integer("dropped", telemetry.dropped.get())
             .integer("failed", telemetry.failed.get())
             .integer("batches", telemetry.batches.get())
+            .integer("bulk_served", telemetry.bulk_served.get())
+            .optional_integer("bulk_rejected", self.bulk_rejected)
+            .integer("bulk_failed", telemetry.bulk_failed.get())
             .integer("switches", telemetry.switches.get())
             .object("latency_us", &spread(&telemetry.latency))
             .object("infer_us", &spread(&telemetry.infer))

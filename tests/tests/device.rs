@@ -171,7 +171,7 @@ fn bad_inputs_have_their_own_errors_and_change_nothing() {
     let crc = fulcrum_plan::wire::checksum(&newer[..end]);
     newer[end..].copy_from_slice(&crc.to_le_bytes());
     let text = b"nothing of the kind".as_slice();
-    let cases: [(&str, &str, PathBuf, i32, &str); 11] = [
+    let cases: [(&str, &str, PathBuf, i32, &str); 12] = [
         (
             "truncated plan",
             "--plan",
@@ -237,6 +237,13 @@ fn bad_inputs_have_their_own_errors_and_change_nothing() {
             2,
             "infer.onnx",
         ),
+        (
+            "a checkpoint without a folder",
+            "--checkpoint",
+            device.path("nowhere/trained.params"),
+            2,
+            "--checkpoint",
+        ),
     ];
     for (what, option, value, code, expected) in cases {
         let answer = Answer::of(&mut device.run(&[(option, &value)]));
@@ -248,6 +255,35 @@ fn bad_inputs_have_their_own_errors_and_change_nothing() {
         );
         assert_eq!(device.board(), before, "{what}: the board was changed");
     }
+}
+
+#[test]
+fn a_start_that_fails_leaves_no_socket() {
+    let device = Device::new();
+    let (requests, taken) = (device.path("requests"), device.path("taken"));
+    fs::write(&taken, "no socket").unwrap();
+    let answer = Answer::of(&mut device.run(&[("--listen", &requests), ("--status", &taken)]));
+    assert_eq!(answer.code, Some(2), "{}", answer.text());
+    assert!(answer.text().contains("--status"), "{}", answer.text());
+    assert!(!requests.exists(), "nobody listens");
+}
+
+#[test]
+fn a_start_on_a_board_that_is_taken_is_no_trial_of_the_plan() {
+    let device = Device::new();
+    let first = Running::start(device.run(&[("--duration-s", Path::new("60"))]));
+    // As if a plan was flashed meanwhile.
+    let current = device.path("plans/current");
+    fs::write(&current, "fulcrum-store 1 slot a trial new previous none\n").unwrap();
+    let second = Answer::of(&mut device.run(&[]));
+    assert_eq!(second.code, Some(2), "{}", second.text());
+    assert!(
+        second.text().contains("another fulcrumd"),
+        "{}",
+        second.text()
+    );
+    let _ = first.end();
+    assert_eq!(trial(&device), Trial::New);
 }
 
 #[test]

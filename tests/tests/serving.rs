@@ -233,8 +233,10 @@ fn two_models_are_served_at_two_sockets_and_a_failing_one_leaves_the_other_alone
     let device = Device::new();
     flash_two_inferences(&device);
     let (urgent, bulk) = (device.path("urgent"), device.path("bulk"));
+    let pages = device.path("status");
     let mut command = device.run(&[
         ("--listen", &urgent),
+        ("--status", &pages),
         // By default a request that a busy machine makes late may be rejected.
         ("--overload", Path::new("answer-late")),
         ("--duration-s", Path::new("600")),
@@ -278,8 +280,22 @@ fn two_models_are_served_at_two_sockets_and_a_failing_one_leaves_the_other_alone
     assert_eq!(failed.count() + 1, statuses.len(), "{statuses:?}");
     let sample = samples(urgent);
     assert_eq!(ask(urgent, 41, &sample).0, Status::Answered);
+    serving.says("inference that is not urgent failed repeatedly and was stopped");
+    let told = status(&pages, &[]);
+    assert!(
+        told.contains("\nnot urgent 40 served, 1 rejected, "),
+        "{told}"
+    );
     let summary = serving.end();
     assert_eq!(count(&summary, "served"), 41, "{summary}");
+    let parts = [
+        "bulk_served",
+        "bulk_rejected",
+        "bulk_failed",
+        "bulk_waiting",
+    ];
+    let ended: u64 = parts.iter().map(|name| count(&summary, name)).sum();
+    assert_eq!(count(&summary, "bulk_arrived"), ended, "{summary}");
     assert_eq!(count(&summary, "bulk_served"), 40, "{summary}");
     assert_eq!(count(&summary, "bulk_failed") + 1, statuses.len() as u64);
     assert_eq!(count(&summary, "bulk_rejected"), 1, "{summary}");

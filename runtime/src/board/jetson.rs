@@ -254,6 +254,20 @@ impl<C: Controls> Jetson<C> {
         self.over_current.events()
     }
 
+    /// Takes the board, as [`Jetson::apply`] does before it writes anything: records the original clocks durably.
+    ///
+    /// # Errors
+    /// [`ApplyError::Record`]: another process has the board, or the clocks cannot be recorded;
+    /// [`ApplyError::Failed`]: they cannot be read. Nothing was changed.
+    pub fn take(&mut self) -> Result<(), ApplyError> {
+        let untouched = |cause| ApplyError::Failed {
+            cause,
+            rollback: None,
+        };
+        let live = Settings::read(&mut self.controls, &self.topology).map_err(untouched)?;
+        self.own(&live).map_err(ApplyError::Record)
+    }
+
     /// Sets a power mode: cores, and every clock pinned, in the safe order of `change`.
     ///
     /// The first call records the original clocks durably before it writes anything else.

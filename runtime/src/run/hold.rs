@@ -25,15 +25,15 @@ use std::time::Duration;
 /// and goes to another row of the plan when power, over-current or heat demand it.
 pub(crate) fn hold(
     job: &Job<'_>,
-    status: Option<&Listener>,
+    status: Option<Listener>,
     board: &mut Jetson,
     notifier: &mut Notifier,
 ) -> Outcome {
     let readings = Readings::new(job.solution.row);
     let done = AtomicBool::new(false);
     thread::scope(|scope| {
-        if let Some(listener) = status {
-            scope.spawn(|| hand_out(listener, Pages::new(job, None, &readings), &done));
+        if let Some(listener) = &status {
+            scope.spawn(|| hand_out(listener, Pages::new(job, None, None, &readings), &done));
         }
         let outcome = hold_until(job, &readings, board, notifier);
         done.store(true, Ordering::Relaxed);

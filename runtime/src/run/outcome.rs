@@ -13,6 +13,7 @@ pub(crate) struct Outcome {
     pub(crate) arrived: u64,
     pub(crate) rejected: u64,
     /// The same of those that are not urgent.
+    pub(crate) bulk_arrived: u64,
     pub(crate) bulk_rejected: u64,
     /// Checkpoints written while the loop ran.
     pub(crate) checkpoints: u64,
@@ -20,6 +21,7 @@ pub(crate) struct Outcome {
     pub(crate) seen: Seen,
     /// Requests that still waited when the loop ended.
     pub(crate) waiting: u64,
+    pub(crate) bulk_waiting: u64,
     /// Rust allocations and frees of the loop's thread while it looped.
     pub(crate) allocations: allocation::Count,
     /// Page faults of that thread in that time; `None` if the system does not tell.

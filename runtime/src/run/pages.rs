@@ -15,6 +15,8 @@ pub(crate) struct Pages<'a> {
     job: &'a Job<'a>,
     /// `None`: nothing is served.
     counts: Option<Counts<'a>>,
+    /// The same of requests that are not urgent.
+    bulk_counts: Option<Counts<'a>>,
     readings: &'a Readings,
     /// When requests and steps were counted last, and how many there were.
     counted: (Instant, [u64; 2]),
@@ -25,11 +27,13 @@ impl<'a> Pages<'a> {
     pub(crate) fn new(
         job: &'a Job<'a>,
         counts: Option<Counts<'a>>,
+        bulk_counts: Option<Counts<'a>>,
         readings: &'a Readings,
     ) -> Self {
         Self {
             job,
             counts,
+            bulk_counts,
             readings,
             counted: (job.start, [0; 2]),
             per_second: None,
@@ -65,6 +69,7 @@ impl<'a> Pages<'a> {
             latency_budget_us: job.options.service.map(|service| service.latency_us),
             arrived,
             rejected: self.counts.map_or(0, Counts::rejected),
+            bulk_rejected: self.bulk_counts.map(Counts::rejected),
             telemetry: job.telemetry,
             per_second: self.per_second,
             events: job.recent.events(),

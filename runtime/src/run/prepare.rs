@@ -5,7 +5,7 @@ use crate::Failure;
 use crate::args::{Judges, Run, Served};
 use crate::restore::discover;
 use fulcrum_plan::PlanTable;
-use fulcrum_plan::durable::remove_leftovers;
+use fulcrum_plan::durable::{check_replaceable, remove_leftovers};
 use fulcrum_plan::select::{Problem, Solution};
 use fulcrum_plan::store::Store;
 use fulcrum_runtime::board::Jetson;
@@ -20,11 +20,10 @@ use fulcrum_runtime::models::Models;
 use fulcrum_runtime::pin::Pin;
 use fulcrum_runtime::queue::CAPACITY;
 use fulcrum_runtime::realtime;
-use fulcrum_runtime::socket;
+use fulcrum_runtime::socket::{self, Bound};
 use fulcrum_runtime::status::http::Listener;
 use fulcrum_runtime::telemetry::Counter;
 use fulcrum_runtime::validation::{Labels, Validation};
-use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
 /// A run that is ready to begin; nothing has been changed yet.
@@ -41,8 +40,8 @@ pub(crate) struct Prepared<'a> {
     /// `None`: the mode is held, and something else does the work.
     pub(crate) models: Option<Models<'a>>,
     /// Where requests of other processes come in, and those that are not urgent.
-    pub(crate) listener: Option<UnixListener>,
-    pub(crate) listener_bulk: Option<UnixListener>,
+    pub(crate) listener: Option<Bound>,
+    pub(crate) listener_bulk: Option<Bound>,
     /// Where the status is asked for.
     pub(crate) status: Option<Listener>,
     /// What keeps the loop on a core.
@@ -58,6 +57,7 @@ pub(crate) fn prepare<'a>(options: &Run, correct: &'a Counter) -> Result<Prepare
     check_masks(options.other_masks, &plan, &board)?;
     let problem = problem(options, &plan)?;
     let mut solution = choose(options, &plan, problem)?;
+    check_checkpoint(options)?;
     let (library, models) = if options.infer.is_some() || options.train.is_some() {
         let library = library::find(options.onnxruntime.as_deref()).map_err(Failure::trouble)?;
         let engine = Engine::start(&library).map_err(Failure::trouble)?;
@@ -114,6 +114,23 @@ pub(crate) fn prepare<'a>(options: &Run, correct: &'a Counter) -> Result<Prepare
         status: status.transpose()?,
         pin,
     })
+}
+
+/// Whether what is trained can be kept: to be known before hours of training.
+fn check_checkpoint(options: &Run) -> Result<(), Failure> {
+    let Some(path) = &options.checkpoint else {
+        return Ok(());
+    };
+    let served = options.validate.as_ref().map(|_| served_beside(path));
+    for path in std::iter::once(path).chain(&served) {
+        check_replaceable(path).map_err(|error| {
+            Failure::trouble(format!(
+                "--checkpoint {}: {error}; it has to be in a folder that can be written",
+                path.display()
+            ))
+        })?;
+    }
+    Ok(())
 }
 
 /// Drops the batch sizes that no session runs, and the modes that are then of no use.

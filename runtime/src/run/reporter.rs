@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 
 /// Distance of progress reports.
 const REPORT_EVERY: Duration = Duration::from_secs(1);
+/// A change of mode that fails is tried again at every look of the guard, and told so often.
+const FAILED_EVERY: Duration = Duration::from_secs(60);
 /// A plan on trial is confirmed once its loop has run this long, or when it ends before that and nothing failed.
 pub(crate) const CONFIRM_AFTER: Duration = Duration::from_secs(2);
 
@@ -25,35 +27,70 @@ pub(crate) fn report_until(
     let start = Instant::now();
     let mut next = REPORT_EVERY;
     let mut confirmed = false;
-    let (mut training_stopped, mut unpinned) = (0, 0);
+    let mut told = Told::default();
     while !done.load(Ordering::Relaxed) {
         thread::park_timeout(next.saturating_sub(start.elapsed()));
         if start.elapsed() < next {
             continue;
         }
-        next += REPORT_EVERY;
-        while let Some(event) = events.dequeue() {
-            log_event(job, &event);
-        }
+        // What was missed while the process was stopped is not reported.
+        next = (next + REPORT_EVERY).max(start.elapsed());
+        tell_news(job, events, &mut told);
         job.report.progress(start.elapsed(), job.telemetry, counts);
         if !confirmed && start.elapsed() >= CONFIRM_AFTER {
             confirmed = true;
             confirm(job.store);
         }
-        if job.telemetry.unpinned.get() > unpinned {
-            unpinned = job.telemetry.unpinned.get();
-            let message = "--pin: the loop could not be put on a core after the mode changed";
-            tell(job, Level::Warn, message.to_owned());
-        }
-        if job.telemetry.training_stopped.get() > training_stopped {
-            training_stopped = job.telemetry.training_stopped.get();
-            let message = "training failed repeatedly and was stopped; inference goes on";
-            tell(job, Level::Error, message.to_owned());
-        }
     }
-    // What the loop said since the last report.
+    tell_news(job, events, &mut told);
+}
+
+/// What was told up to now.
+#[derive(Default)]
+struct Told {
+    /// Counts of the last time.
+    counts: [u64; 3],
+    /// When it was last told that a change of mode failed, if none went well since.
+    failed: Option<Instant>,
+}
+
+/// Tells what the loop has to say since the last time.
+fn tell_news(job: &Job<'_>, events: &mut Consumer<'_, Event>, told: &mut Told) {
     while let Some(event) = events.dequeue() {
+        let failed = matches!(event, Event::Failed { .. });
+        let again = told
+            .failed
+            .is_some_and(|told| told.elapsed() < FAILED_EVERY);
+        if failed && again {
+            continue;
+        }
+        told.failed = failed.then(Instant::now);
         log_event(job, &event);
+    }
+    let telemetry = job.telemetry;
+    let counted = [
+        (
+            &telemetry.unpinned,
+            Level::Warn,
+            "--pin: the loop could not be put on a core after the mode changed",
+        ),
+        (
+            &telemetry.training_stopped,
+            Level::Error,
+            "training failed repeatedly and was stopped; inference goes on",
+        ),
+        (
+            &telemetry.bulk_stopped,
+            Level::Error,
+            "inference that is not urgent failed repeatedly and was stopped: its requests are rejected; the rest goes on",
+        ),
+    ];
+    for ((counter, level, message), told) in counted.into_iter().zip(&mut told.counts) {
+        let count = counter.get();
+        if count > *told {
+            *told = count;
+            tell(job, level, message.to_owned());
+        }
     }
 }
 

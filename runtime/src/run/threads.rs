@@ -21,12 +21,12 @@ use fulcrum_runtime::notify::Notifier;
 use fulcrum_runtime::queue::{Ring, Sender};
 use fulcrum_runtime::realtime::{self, Rest};
 use fulcrum_runtime::serve::{Clock, Loop, Turn, Work};
-use fulcrum_runtime::socket::Server;
+use fulcrum_runtime::socket::{Bound, Server};
 use fulcrum_runtime::status::http::Listener;
 use fulcrum_runtime::watchdog::Watchdog;
 use nix::sys::resource::{UsageWho, getrusage};
 use std::io;
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
@@ -53,9 +53,9 @@ impl Clock for Monotonic {
 /// Where other processes come in.
 #[derive(Debug)]
 pub(crate) struct Doors {
-    pub(crate) requests: Option<UnixListener>,
+    pub(crate) requests: Option<Bound>,
     /// Those that are not urgent.
-    pub(crate) requests_bulk: Option<UnixListener>,
+    pub(crate) requests_bulk: Option<Bound>,
     pub(crate) status: Option<Listener>,
 }
 
@@ -77,7 +77,7 @@ enum Source<'a> {
 /// Where requests come from, and the way back to clients.
 fn source<'a>(
     clock: &'a Monotonic,
-    listener: Option<UnixListener>,
+    listener: Option<Bound>,
     exchange: Option<&'a mut Exchange>,
     sender: Sender<'a>,
     to: &'a Thread,
@@ -159,7 +159,8 @@ pub(crate) fn work<'a>(
     let mut outcome = thread::scope(|scope| {
         let reporter = scope.spawn(|| report_until(job, counts, &mut listen, &done));
         if let Some(listener) = &doors.status {
-            let pages = Pages::new(job, Some(counts), &readings);
+            let bulk_counts = job.bulk.then_some(bulk_counts);
+            let pages = Pages::new(job, Some(counts), bulk_counts, &readings);
             let done = &done;
             scope.spawn(move || hand_out(listener, pages, done));
         }
@@ -214,7 +215,8 @@ pub(crate) fn work<'a>(
     });
     outcome.waiting = looping.requests().pending() as u64;
     (outcome.arrived, outcome.rejected) = (counts.arrived(), counts.rejected());
-    outcome.bulk_rejected = bulk_counts.rejected();
+    outcome.bulk_waiting = looping.bulk_pending() as u64;
+    (outcome.bulk_arrived, outcome.bulk_rejected) = (bulk_counts.arrived(), bulk_counts.rejected());
     outcome.checkpoints = keeper.map_or(0, |keeper| keeper.written.get());
     Ok((outcome, models))
 }

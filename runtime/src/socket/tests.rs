@@ -5,7 +5,8 @@ use crate::client::{Client, SharedClient};
 use crate::exchange::{Exchange, LoopSide};
 use crate::queue::{Admission, Receiver, Ring};
 use std::io::Write;
-use std::path::PathBuf;
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
 use std::thread;
 
 struct Still;
@@ -131,11 +132,11 @@ fn a_sample_of_another_length_is_refused_before_it_is_sent() {
 #[test]
 fn a_stale_socket_is_replaced_and_a_live_one_is_not() {
     let socket = Socket::new("stale");
-    drop(listen(&socket.0).unwrap());
+    drop(UnixListener::bind(&socket.0).unwrap());
     let live = listen(&socket.0).unwrap();
     assert!(listen(&socket.0).is_err());
     drop(live);
-    std::fs::remove_file(&socket.0).unwrap();
+    assert!(!socket.0.exists(), "its path goes with it");
     std::fs::write(&socket.0, "not a socket").unwrap();
     assert!(listen(&socket.0).is_err());
     assert_eq!(std::fs::read_to_string(&socket.0).unwrap(), "not a socket");

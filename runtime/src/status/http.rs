@@ -3,24 +3,24 @@
 //! Connections are served one after the other, each for at most a fraction of a second: whoever connects and
 //! says nothing delays other readers, and nobody else.
 
-use crate::socket::listen;
+use crate::socket::{Bound, listen};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsFd;
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use std::{fmt, str};
 
 /// Longest request that is read.
 const REQUEST_BYTES_MAX: usize = 2048;
 /// Longest page that a client reads.
 const PAGE_BYTES_MAX: u64 = 1 << 20;
-/// Longest wait for each part of a request or an answer.
-const PART_MAX: Duration = Duration::from_millis(200);
-/// The same for a client.
+/// Longest time for a connection, so that whoever sends a byte now and then holds up nobody for longer either.
+const CONNECTION_MAX: Duration = Duration::from_millis(200);
+/// Longest wait of a client for each part of an answer.
 const ANSWER_MAX: Duration = Duration::from_secs(5);
 /// Longest wait for a connection: how long the server may take to notice that it is done.
 const WAIT_MS: u16 = 100;
@@ -82,7 +82,7 @@ impl fmt::Display for Address {
 #[derive(Debug)]
 pub enum Listener {
     /// At a path.
-    Unix(UnixListener),
+    Unix(Bound),
     /// At a port.
     Tcp(TcpListener),
 }
@@ -152,11 +152,13 @@ impl Listener {
 }
 
 fn answer(mut stream: impl Limited, page: &mut impl FnMut(&str) -> Option<Page>) -> io::Result<()> {
-    stream.limit(PART_MAX)?;
+    let deadline = Instant::now() + CONNECTION_MAX;
     let mut request = [0; REQUEST_BYTES_MAX];
     let mut length = 0;
     // All of it, so that closing the connection does not reset it under the answer.
     while !request[..length].windows(4).any(|end| end == b"\r\n\r\n") && length < request.len() {
+        // Of a deadline that has passed nothing is left, which is refused as a limit.
+        stream.limit(deadline.saturating_duration_since(Instant::now()))?;
         match stream.read(&mut request[length..])? {
             0 => break,
             count => length += count,

@@ -117,6 +117,18 @@ pub fn page(snapshot: &Snapshot<'_>) -> String {
     ] {
         page.sample("fulcrum_requests_total", &[("outcome", outcome)], count);
     }
+    if let Some(rejected) = snapshot.bulk_rejected {
+        let name = "fulcrum_bulk_requests_total";
+        let help = "Requests that are not urgent, by how they ended.";
+        page.family(name, "counter", help);
+        for (outcome, count) in [
+            ("served", telemetry.bulk_served.get()),
+            ("rejected", rejected),
+            ("failed", telemetry.bulk_failed.get()),
+        ] {
+            page.sample(name, &[("outcome", outcome)], count);
+        }
+    }
     for (name, help, count) in [
         (
             "fulcrum_requests_late_total",

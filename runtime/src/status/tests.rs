@@ -17,6 +17,7 @@ fn telemetry() -> Telemetry {
         telemetry.latency.record(latency_us * 1_000);
     }
     telemetry.served.add(4);
+    telemetry.bulk_served.add(2);
     telemetry.steps.add(7);
     telemetry.loss_last.set(0.25);
     telemetry
@@ -37,6 +38,7 @@ fn snapshot(telemetry: &Telemetry) -> Snapshot<'_> {
         latency_budget_us: Some(MicroSec(500_000)),
         arrived: 9,
         rejected: 5,
+        bulk_rejected: Some(3),
         telemetry,
         per_second: Some([60.0, 512.25]),
         events: vec![Event {
@@ -167,6 +169,7 @@ fn the_page_for_people_says_it_all_and_absent_things_are_left_out() {
         "9 arrived, 60.0/s",
         "4 served (0 late)",
         "5 rejected",
+        "not urgent 2 served, 3 rejected, 0 failed",
         "512.2/s",
         "loss 0.2500",
         "12 s   power above",
@@ -181,12 +184,14 @@ fn the_page_for_people_says_it_all_and_absent_things_are_left_out() {
     );
     snapshot.power_mw = None;
     snapshot.latency_budget_us = None;
+    snapshot.bulk_rejected = None;
     let text = snapshot.text();
     assert!(
-        text.contains("unknown") && !text.contains("requests"),
+        text.contains("unknown") && !text.contains("requests") && !text.contains("urgent"),
         "{text}"
     );
-    checked(&page(&snapshot));
+    let absent = checked(&page(&snapshot));
+    assert!(absent.keys().all(|name| !name.contains("bulk")));
 }
 
 /// Runs a server of one page.
@@ -233,8 +238,16 @@ fn pages_come_over_both_kinds_of_socket_and_nobody_can_stop_them() {
         assert_eq!(unix.fetch("/metrics").unwrap(), "served\n");
         assert!(unix.fetch("/else").unwrap_err().to_string().contains("404"));
         drop(silent);
+        // One that never gets done, longer than a reader waits.
+        let mut dripping = UnixStream::connect(&path).unwrap();
+        let dripping = thread::spawn(move || {
+            while dripping.write_all(b"G").is_ok() {
+                thread::sleep(Duration::from_millis(20));
+            }
+        });
+        assert_eq!(unix.fetch("/metrics").unwrap(), "served\n");
+        dripping.join().unwrap();
     });
-    std::fs::remove_file(&path).unwrap();
     assert!(unix.fetch("/metrics").is_err(), "nobody is there");
     let free = Address::read("127.0.0.1:0").unwrap().listen().unwrap();
     let Listener::Tcp(socket) = &free else {
