@@ -112,12 +112,18 @@ pub const fn window_us(batch: u16, rate: MilliRps) -> Option<u64> {
 /// of zero.
 #[must_use]
 pub const fn time_infer_max(batch: u16, demand: &Demand) -> Option<u64> {
-    let window = window_scaled(batch);
-    let Some(left) = busy_scaled(demand.latency_us, demand.rate).checked_sub(window) else {
+    // The window is rounded up where it is taken off: no whole time fits into what rounding down would leave.
+    let (Some(window_us), Some(up_us)) = (
+        window_us(batch, demand.rate),
+        peak_latency_us(batch, demand.rate, MicroSec(0)),
+    ) else {
         return None;
     };
-    let scaled = if left < window { left } else { window };
-    scaled.checked_div(demand.rate.0 as u64)
+    match (demand.latency_us.0 as u64).checked_sub(up_us) {
+        Some(left_us) if left_us < window_us => Some(left_us),
+        Some(_) => Some(window_us),
+        None => None,
+    }
 }
 
 /// How many background minibatches (training steps, or non-urgent inference batches) of `time_step`

@@ -17,7 +17,7 @@ mod slots;
 
 use crate::mode::PowerMode;
 use crate::problem::{self, Demand, Throughput};
-use crate::table::{CELLS_MAX, Cell, PlanTable};
+use crate::table::{CELLS_MAX, PlanTable};
 use crate::units::{MicroSec, MilliRps, MilliWatt};
 use column::{Column, Within};
 use heapless::Vec;
@@ -147,14 +147,15 @@ impl<'a> Selector<'a> {
 
     fn training(&self, budget: MilliWatt) -> Option<Solution> {
         let cells = self.within(self.plan.slot_train()?, budget)?;
+        let row = cells.fastest_row()?;
         Some(Solution {
-            row: cells.fastest_row,
-            mode: self.plan.rows.get(cells.fastest_row)?.mode,
-            power_mw: cells.fastest.power_mw,
+            row,
+            mode: self.plan.rows.get(row)?.mode,
+            power_mw: cells.fastest_power()?,
             serving: None,
             background: Some(Background {
                 batch: train_batch(self.plan)?,
-                time_us: cells.fastest.time_us,
+                time_us: cells.time_min,
                 steps: 0,
             }),
         })
@@ -174,12 +175,12 @@ impl<'a> Selector<'a> {
             let Some(cells) = self.within(slot, demand.power_mw) else {
                 continue;
             };
-            let Cell { time_us, power_mw } = cells.fastest;
+            let time_us = cells.time_min;
             if u64::from(time_us.0) > time_max {
                 continue;
             }
             let latency = problem::latency_scaled(batch, demand.rate, time_us);
-            let rank = (latency, power_mw, cells.fastest_row, batch);
+            let rank = (latency, cells.fastest_power()?, cells.fastest_row()?, batch);
             if best.is_none_or(|(best, _)| rank < best) {
                 best = Some((rank, time_us));
             }

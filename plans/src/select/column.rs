@@ -1,11 +1,8 @@
 //! The cells of one slot, ready to be asked for a budget.
 
-use crate::table::{Cell, PlanTable, ROWS_MAX, insert};
+use crate::table::{PlanTable, ROWS_MAX, insert};
 use crate::units::{MicroSec, MilliWatt};
 use heapless::Vec;
-
-/// Cells that are looked at together.
-const TOGETHER: usize = 16;
 
 /// The cells of one slot by power, then row, so that a budget allows a prefix. A list for each of their parts: what
 /// is looked at together then lies together.
@@ -50,17 +47,19 @@ impl Column {
         let count = self
             .powers_mw
             .partition_point(|power_mw| *power_mw <= budget);
-        let last = count.checked_sub(1)?;
-        let fastest = usize::from(*self.fastest.get(last)?);
+        let fastest = self.fastest_of(count)?;
         Some(Within {
             column: self,
             count,
-            fastest_row: usize::from(*self.rows.get(fastest)?),
-            fastest: Cell {
-                time_us: *self.times_us.get(fastest)?,
-                power_mw: *self.powers_mw.get(fastest)?,
-            },
+            fastest,
+            time_min: *self.times_us.get(fastest)?,
         })
+    }
+
+    /// Where the fastest of the first cells is, of so many.
+    fn fastest_of(&self, count: usize) -> Option<usize> {
+        let last = count.checked_sub(1)?;
+        self.fastest.get(last).copied().map(usize::from)
     }
 }
 
@@ -70,52 +69,41 @@ pub(super) struct Within<'a> {
     column: &'a Column,
     /// How many they are: the first ones of the column.
     count: usize,
-    /// Row of the fastest cell.
-    pub(super) fastest_row: usize,
-    /// The fastest cell; of the fastest the one of least power, of those the earliest row.
-    pub(super) fastest: Cell,
+    /// Where the fastest cell is; of the fastest the one of least power, of those the earliest row.
+    fastest: usize,
+    /// The time of the fastest cell.
+    pub(super) time_min: MicroSec,
 }
 
 impl Within<'_> {
+    /// The row of the fastest cell.
+    pub(super) fn fastest_row(&self) -> Option<usize> {
+        self.column.rows.get(self.fastest).copied().map(usize::from)
+    }
+
+    /// The power of the fastest cell.
+    pub(super) fn fastest_power(&self) -> Option<MilliWatt> {
+        self.column.powers_mw.get(self.fastest).copied()
+    }
+
     /// Visits the rows whose cell takes at most a time, from the hungriest down: good answers are usually found there.
     /// The visitor says the longest time from there on.
     pub(super) fn visit(&self, time_max: u64, mut visit: impl FnMut(usize) -> u64) {
-        if u64::from(self.fastest.time_us.0) > time_max {
-            return;
-        }
-        let mut time_max = time_max;
-        let times_us = self.column.times_us.get(..self.count).unwrap_or_default();
-        let rows = self.column.rows.get(..self.count).unwrap_or_default();
-        let (times_rest, times) = times_us.as_rchunks::<TOGETHER>();
-        let (rows_rest, rows) = rows.as_rchunks::<TOGETHER>();
-        for (times, rows) in times.iter().zip(rows).rev() {
-            let longest = MicroSec(u32::try_from(time_max).unwrap_or(u32::MAX));
-            // Without an early end, so that the compiler compares all at once: few have one to be visited.
-            if times
-                .iter()
-                .fold(false, |any, time| any | (*time <= longest))
-            {
-                time_max = visit_each(times, rows, time_max, &mut visit);
+        let column = self.column;
+        let (mut time_max, mut count) = (time_max, self.count);
+        // Where the fastest of what is left takes longer, all of it does.
+        while let Some(fastest) = column.fastest_of(count)
+            && let Some(times_us) = column.times_us.get(fastest..count)
+            && let Some(rows) = column.rows.get(fastest..count)
+            && let Some(shortest) = times_us.first()
+            && u64::from(shortest.0) <= time_max
+        {
+            for (time_us, row) in times_us.iter().zip(rows).rev() {
+                if u64::from(time_us.0) <= time_max {
+                    time_max = visit(usize::from(*row));
+                }
             }
+            count = fastest;
         }
-        visit_each(times_rest, rows_rest, time_max, &mut visit);
     }
-}
-
-/// [`Within::visit`], one cell after the other. A call for a few cells would take as long as they do.
-#[inline(always)]
-fn visit_each(
-    times_us: &[MicroSec],
-    rows: &[u8],
-    time_max: u64,
-    visit: &mut impl FnMut(usize) -> u64,
-) -> u64 {
-    let cells = times_us.iter().zip(rows).rev();
-    cells.fold(time_max, |time_max, (time_us, row)| {
-        if u64::from(time_us.0) <= time_max {
-            visit(usize::from(*row))
-        } else {
-            time_max
-        }
-    })
 }

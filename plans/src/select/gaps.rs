@@ -1,17 +1,19 @@
 //! The best combination of an inference batch and of what runs in its gaps.
 //!
-//! The shortest times within the budget are known of every slot ([`super::column`]). The rows that have them are asked
-//! first: the best of what they do is usually the best of all or close to it. What it leaves to be found tells how short
-//! the cells of a row have to be ([`super::aim`]). For most pairs of batch sizes no cells are, whatever rows they are of,
-//! so most pairs are never looked at, and of the others a few rows.
+//! The shortest times within the budget are known of every slot ([`super::column`]), so it is known what a pair of batch
+//! sizes does at most, whatever rows they are of. For most pairs that is less than the best so far, and they are never
+//! looked at. Of the others the rows of the shortest steps are asked first: the best of what they do is usually the best
+//! of all or close to it. What it leaves to be found tells how short the cells of a row have to be ([`super::aim`]), and
+//! few are.
 
 use super::aim::Aim;
 use super::column::Within;
 use super::combination::Combination;
 use super::slots::{Gap, InferSlot, StepSlot, infer_slots, step_slots};
 use super::{Background, Selector, Serving, Solution};
-use crate::problem::{self, Demand};
+use crate::problem::{self, Demand, Throughput};
 use crate::table::Row;
+use heapless::Vec;
 
 /// The best solution with an inference workload and something in its gaps; see [`Selector::select`].
 pub(super) fn fill(
@@ -20,11 +22,14 @@ pub(super) fn fill(
     demand: &Demand,
     gap: Gap,
 ) -> Option<Solution> {
+    let (mut infer, mut step) = (Vec::new(), Vec::new());
+    infer_slots(selector, workload, demand, &mut infer);
+    step_slots(selector, gap, demand.power_mw, &mut step);
     let search = Search {
         rows: &selector.plan.rows,
         demand,
-        infer: &infer_slots(selector, workload, demand),
-        step: &step_slots(selector, gap, demand.power_mw),
+        infer: &infer,
+        step: &step,
     };
     let best = search.with_steps().or_else(|| search.without_steps())?;
     Some(Solution {
@@ -55,42 +60,44 @@ struct Search<'a> {
 impl Search<'_> {
     /// The best combination that has a step in its windows.
     fn with_steps(&self) -> Option<Combination> {
-        let mut best = self.opening();
-        for infer in self.infer.iter().rev() {
-            for step in self.step.iter().rev() {
-                let aim = Aim::new(infer, step, self.demand.rate, best.as_ref());
-                if aim.is_in_reach() {
-                    self.with_pair(aim, &mut best);
-                }
+        let mut best = None;
+        self.with_pairs(&mut best, |infer, step, best| self.open(infer, step, best));
+        self.with_pairs(&mut best, |infer, step, best| {
+            let aim = Aim::new(infer, step, self.demand.rate, best.as_ref());
+            if aim.is_in_reach() {
+                self.with_pair(aim, best);
             }
-        }
+        });
         best
     }
 
-    /// The best combination of the rows that have the shortest step of a slot.
-    fn opening(&self) -> Option<Combination> {
-        let mut best = None;
-        // The largest batches first: they usually do most.
-        for step in self.step.iter().rev() {
-            let index = step.cells.fastest_row;
-            let Some(row) = self.rows.get(index) else {
-                continue;
-            };
-            for infer in self.infer.iter().rev() {
-                if let Some(cell) = row.cell(infer.slot)
-                    && let Some(found) = Combination::new(
-                        index,
-                        (infer, cell),
-                        (step, &step.cells.fastest),
-                        self.demand,
-                    )
-                    && found.throughput.steps > 0
-                {
-                    found.improve(&mut best, self.demand.rate);
+    /// Visits the pairs of slots that may do as much as the best so far; the largest batches first, which usually do
+    /// most.
+    fn with_pairs(
+        &self,
+        best: &mut Option<Combination>,
+        visit: impl Fn(&InferSlot<'_>, &StepSlot<'_>, &mut Option<Combination>),
+    ) {
+        for infer in self.infer.iter().rev() {
+            for step in self.step.iter().rev() {
+                if may_do(infer, step, best.as_ref()) {
+                    visit(infer, step, best);
                 }
             }
         }
-        best
+    }
+
+    /// Takes the combination of the row that has the shortest step if it is better than the best so far.
+    fn open(&self, infer: &InferSlot<'_>, step: &StepSlot<'_>, best: &mut Option<Combination>) {
+        if let Some(index) = step.cells.fastest_row()
+            && let Some(row) = self.rows.get(index)
+            && let (Some(infer_cell), Some(step_cell)) = (row.cell(infer.slot), row.cell(step.slot))
+            && let Some(found) =
+                Combination::new(index, (infer, infer_cell), (step, step_cell), self.demand)
+            && found.throughput.steps > 0
+        {
+            found.improve(best, self.demand.rate);
+        }
     }
 
     /// Takes the best combination with a pair if it is better than the best so far.
@@ -109,7 +116,7 @@ impl Search<'_> {
     fn with_rows(
         &self,
         cells: &Within<'_>,
-        limit: impl Fn(&Aim<'_>) -> u64,
+        limit: fn(&Aim<'_>) -> u64,
         aim: &mut Aim<'_>,
         best: &mut Option<Combination>,
     ) {
@@ -124,6 +131,7 @@ impl Search<'_> {
     }
 
     /// Takes a row's combination if it is better than the best so far, and whether it was.
+    #[inline]
     fn improve(&self, index: usize, aim: &Aim<'_>, best: &mut Option<Combination>) -> bool {
         let (infer, step) = (aim.infer, aim.step);
         let cells = self
@@ -145,6 +153,9 @@ impl Search<'_> {
         let rate = self.demand.rate;
         let mut best: Option<Combination> = None;
         for infer in self.infer {
+            let Some(fastest) = infer.cells.fastest_row() else {
+                continue;
+            };
             let mut time_max = best.map_or(infer.time_max, |best| {
                 problem::time_of_latency(best.latency_scaled(rate), infer.batch, rate)
             });
@@ -160,7 +171,7 @@ impl Search<'_> {
                 time_max
             };
             // The row of the shortest minibatch leaves few others.
-            let time_max = visit(infer.cells.fastest_row);
+            let time_max = visit(fastest);
             infer.cells.visit(time_max, visit);
         }
         best
@@ -183,4 +194,19 @@ impl Search<'_> {
             }
         })
     }
+}
+
+/// Whether a row with the shortest times of both slots, whatever rows they are of, does as much as the best so far, and
+/// at least a step per window.
+fn may_do(infer: &InferSlot<'_>, step: &StepSlot<'_>, best: Option<&Combination>) -> bool {
+    let (time_us, step_us) = (infer.cells.time_min, step.cells.time_min);
+    let Some(steps) = problem::steps_in_window(infer.window_us, time_us, step_us) else {
+        return true;
+    };
+    let most = Throughput {
+        steps,
+        step_batch: step.counts,
+        batch: infer.batch,
+    };
+    steps > 0 && best.is_none_or(|best| most.compare(&best.throughput).is_ge())
 }

@@ -42,12 +42,13 @@ pub(super) struct StepSlot<'a> {
     pub(super) cells: Within<'a>,
 }
 
+/// Adds the slots of the inference workload.
 pub(super) fn infer_slots<'a>(
     selector: &'a Selector<'_>,
     workload: usize,
     demand: &Demand,
-) -> Vec<InferSlot<'a>, BATCHES_MAX> {
-    let mut slots = Vec::new();
+    slots: &mut Vec<InferSlot<'a>, BATCHES_MAX>,
+) {
     for (slot, batch) in selector.plan.slots_infer(workload) {
         let time_max = problem::time_infer_max(batch, demand);
         let window_us = problem::window_us(batch, demand.rate);
@@ -58,7 +59,7 @@ pub(super) fn infer_slots<'a>(
         let Some(cells) = selector.within(slot, demand.power_mw) else {
             continue;
         };
-        let time_min = u64::from(cells.fastest.time_us.0);
+        let time_min = u64::from(cells.time_min.0);
         if time_min <= time_max {
             // There are no more slots than batch sizes.
             _ = slots.push(InferSlot {
@@ -71,15 +72,15 @@ pub(super) fn infer_slots<'a>(
             });
         }
     }
-    slots
 }
 
+/// Adds the slots of what runs in the gaps.
 pub(super) fn step_slots<'a>(
     selector: &'a Selector<'_>,
     gap: Gap,
     budget: MilliWatt,
-) -> Vec<StepSlot<'a>, BATCHES_MAX> {
-    let mut slots = Vec::new();
+    slots: &mut Vec<StepSlot<'a>, BATCHES_MAX>,
+) {
     let mut add = |(slot, batch), counts| {
         if let Some(cells) = selector.within(slot, budget) {
             // There are no more slots than batch sizes.
@@ -87,7 +88,7 @@ pub(super) fn step_slots<'a>(
                 slot,
                 batch,
                 counts,
-                time_min: u64::from(cells.fastest.time_us.0),
+                time_min: u64::from(cells.time_min.0),
                 cells,
             });
         }
@@ -100,5 +101,4 @@ pub(super) fn step_slots<'a>(
         }
         Gap::Infer(other) => plan.slots_infer(other).for_each(|slot| add(slot, slot.1)),
     }
-    slots
 }
