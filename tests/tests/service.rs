@@ -5,6 +5,7 @@ use fulcrum_runtime::board::shipped;
 use fulcrum_tests::programs::{Answer, fulcrum, fulcrumd};
 use fulcrum_tests::tree::{self, TemporaryFolder};
 use std::fs;
+use std::io::ErrorKind;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::process::{Child, Command};
@@ -24,8 +25,25 @@ impl Manager {
 
     fn next(&self) -> String {
         let mut buffer = [0; 64];
-        let length = self.0.recv(&mut buffer).expect("a message within a minute");
+        let received = loop {
+            match self.0.recv(&mut buffer) {
+                // A wait that is limited ends so when the process was stopped and goes on.
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                received => break received,
+            }
+        };
+        let length = received.expect("a message within a minute");
         String::from_utf8(buffer[..length].to_vec()).unwrap()
+    }
+}
+
+/// A running service; killed if the test fails before it ended.
+struct Service(Child);
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 
@@ -48,27 +66,27 @@ fn ready_means_applied_the_loop_feeds_the_watchdog_and_stopping_puts_clocks_back
 
     let path = folder.path().join("notify");
     let manager = Manager::listen(&path);
-    let mut service = fulcrumd()
+    let service = fulcrumd()
         .args(["run", "--power", "50", "--plan"])
         .arg(&plan)
         .arg("--sysfs-root")
         .arg(&root)
         .env("NOTIFY_SOCKET", &path)
         .env("WATCHDOG_USEC", "300000")
-        .spawn()
-        .unwrap();
+        .spawn();
+    let mut service = Service(service.unwrap());
     assert_eq!(manager.next(), "READY=1");
     assert_ne!(tree::board_files(&root), stock, "ready before applied");
     for _ in 0..3 {
         assert_eq!(manager.next(), "WATCHDOG=1");
     }
-    terminate(&service);
+    terminate(&service.0);
     let mut message = manager.next();
     while message == "WATCHDOG=1" {
         message = manager.next();
     }
     assert_eq!(message, "STOPPING=1");
-    assert!(service.wait().unwrap().success());
+    assert!(service.0.wait().unwrap().success());
     tree::assert_same(&tree::board_files(&root), &stock, "after SIGTERM");
 }
 

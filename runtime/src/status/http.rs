@@ -22,6 +22,9 @@ const PAGE_BYTES_MAX: u64 = 1 << 20;
 const CONNECTION_MAX: Duration = Duration::from_millis(200);
 /// Longest wait of a client for each part of an answer.
 const ANSWER_MAX: Duration = Duration::from_secs(5);
+/// Connections that a client tries until one is answered: on a machine that stands still the time of the first may be over
+/// before it has asked.
+const TRIES: usize = 3;
 /// Longest wait for a connection: how long the server may take to notice that it is done.
 const WAIT_MS: u16 = 100;
 
@@ -62,10 +65,24 @@ impl Address {
     /// # Errors
     /// Nobody listens there, or it is no server of pages, or it has no such page.
     pub fn fetch(&self, page: &str) -> io::Result<String> {
-        match self {
-            Self::Path(path) => fetch(UnixStream::connect(path)?, page),
-            Self::Port(address) => fetch(TcpStream::connect(address)?, page),
+        let ask = || match self {
+            Self::Path(path) => ask(UnixStream::connect(path)?, page),
+            Self::Port(address) => ask(TcpStream::connect(address)?, page),
+        };
+        let is_closed = |answer: &io::Result<String>| match answer {
+            Ok(answer) => answer.is_empty(),
+            Err(error) => {
+                [ErrorKind::BrokenPipe, ErrorKind::ConnectionReset].contains(&error.kind())
+            }
+        };
+        let mut answer = ask();
+        for _ in 1..TRIES {
+            if !is_closed(&answer) {
+                break;
+            }
+            answer = ask();
         }
+        read(&answer?, page)
     }
 }
 
@@ -159,9 +176,12 @@ fn answer(mut stream: impl Limited, page: &mut impl FnMut(&str) -> Option<Page>)
     while !request[..length].windows(4).any(|end| end == b"\r\n\r\n") && length < request.len() {
         // Of a deadline that has passed nothing is left, which is refused as a limit.
         stream.limit(deadline.saturating_duration_since(Instant::now()))?;
-        match stream.read(&mut request[length..])? {
-            0 => break,
-            count => length += count,
+        match stream.read(&mut request[length..]) {
+            Ok(0) => break,
+            Ok(count) => length += count,
+            // So a wait that is limited ends when the process was stopped for a moment (signal(7)).
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
         }
     }
     let line = request[..length].split(|byte| *byte == b'\r').next();
@@ -189,11 +209,16 @@ fn answer(mut stream: impl Limited, page: &mut impl FnMut(&str) -> Option<Page>)
     stream.write_all(page.text.as_bytes())
 }
 
-fn fetch(mut stream: impl Limited, page: &str) -> io::Result<String> {
+fn ask(mut stream: impl Limited, page: &str) -> io::Result<String> {
     stream.limit(ANSWER_MAX)?;
     stream.write_all(format!("GET {page} HTTP/1.0\r\n\r\n").as_bytes())?;
     let mut answer = String::new();
     stream.take(PAGE_BYTES_MAX).read_to_string(&mut answer)?;
+    Ok(answer)
+}
+
+/// The page in an answer.
+fn read(answer: &str, page: &str) -> io::Result<String> {
     let invalid = |reason: String| io::Error::new(ErrorKind::InvalidData, reason);
     let (head, text) = answer
         .split_once("\r\n\r\n")
@@ -203,4 +228,60 @@ fn fetch(mut stream: impl Limited, page: &str) -> io::Result<String> {
         return Err(invalid(format!("{page}: {status}")));
     }
     Ok(text.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Gives a request byte by byte, each after a wait that was interrupted.
+    struct Interrupting {
+        request: &'static [u8],
+        interrupts: bool,
+        answer: Vec<u8>,
+    }
+
+    impl Read for Interrupting {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            self.interrupts = !self.interrupts;
+            match self.interrupts {
+                true => Err(ErrorKind::Interrupted.into()),
+                false => self.request.read(&mut buffer[..1]),
+            }
+        }
+    }
+
+    impl Write for Interrupting {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.answer.write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl Limited for &mut Interrupting {
+        fn limit(&self, _: Duration) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_wait_that_is_interrupted_goes_on() {
+        let mut stream = Interrupting {
+            request: b"GET /page HTTP/1.0\r\n\r\n",
+            interrupts: false,
+            answer: Vec::new(),
+        };
+        answer(&mut stream, &mut |path| {
+            let text = path.to_owned();
+            Some(Page {
+                content_type: "text/plain",
+                text,
+            })
+        })
+        .unwrap();
+        assert!(stream.answer.ends_with(b"\r\n\r\n/page"));
+    }
 }

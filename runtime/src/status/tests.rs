@@ -260,6 +260,30 @@ fn pages_come_over_both_kinds_of_socket_and_nobody_can_stop_them() {
 }
 
 #[test]
+fn a_connection_that_is_closed_unanswered_is_not_the_last_one() {
+    let path: PathBuf =
+        std::env::temp_dir().join(format!("fulcrum-closing-{}", std::process::id()));
+    let _ = std::fs::remove_file(&path);
+    let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+    let server = thread::spawn(move || {
+        for answers in [false, false, true, false, false, false] {
+            let (mut stream, _) = listener.accept().unwrap();
+            if answers {
+                assert!(stream.read(&mut [0; 64]).unwrap() > 0);
+                stream
+                    .write_all(b"HTTP/1.0 200 OK\r\n\r\nserved\n")
+                    .unwrap();
+            }
+        }
+    });
+    let address = Address::read(path.to_str().unwrap()).unwrap();
+    assert_eq!(address.fetch("/metrics").unwrap(), "served\n");
+    address.fetch("/metrics").unwrap_err();
+    server.join().unwrap();
+    std::fs::remove_file(&path).unwrap();
+}
+
+#[test]
 fn other_machines_are_not_listened_to() {
     for text in ["0.0.0.0:9464", "192.0.2.1:80", "9464", "localhost:9464", ""] {
         assert_eq!(Address::read(text), None, "{text}");
