@@ -12,8 +12,11 @@ use super::combination::Combination;
 use super::slots::{Gap, InferSlot, StepSlot, infer_slots, step_slots};
 use super::{Background, Selector, Serving, Solution};
 use crate::problem::{self, Demand, Throughput};
-use crate::table::Row;
+use crate::table::{BATCHES_MAX, Row};
 use heapless::Vec;
+
+/// Most pairs of batch sizes.
+const PAIRS_MAX: usize = BATCHES_MAX * BATCHES_MAX;
 
 /// The best solution with an inference workload and something in its gaps; see [`Selector::select`].
 pub(super) fn fill(
@@ -61,30 +64,27 @@ impl Search<'_> {
     /// The best combination that has a step in its windows.
     fn with_steps(&self) -> Option<Combination> {
         let mut best = None;
-        self.with_pairs(&mut best, |infer, step, best| self.open(infer, step, best));
-        self.with_pairs(&mut best, |infer, step, best| {
-            let aim = Aim::new(infer, step, self.demand.rate, best.as_ref());
-            if aim.is_in_reach() {
-                self.with_pair(aim, best);
-            }
-        });
-        best
-    }
-
-    /// Visits the pairs of slots that may do as much as the best so far; the largest batches first, which usually do
-    /// most.
-    fn with_pairs(
-        &self,
-        best: &mut Option<Combination>,
-        visit: impl Fn(&InferSlot<'_>, &StepSlot<'_>, &mut Option<Combination>),
-    ) {
+        let mut pairs: Vec<_, PAIRS_MAX> = Vec::new();
+        // The largest batches first: they usually do most.
         for infer in self.infer.iter().rev() {
             for step in self.step.iter().rev() {
                 if may_do(infer, step, best.as_ref()) {
-                    visit(infer, step, best);
+                    self.open(infer, step, &mut best);
+                    // There are no more pairs than that.
+                    _ = pairs.push((infer, step));
                 }
             }
         }
+        // The best is better by now.
+        for &(infer, step) in &pairs {
+            if may_do(infer, step, best.as_ref()) {
+                let aim = Aim::new(infer, step, self.demand.rate, best.as_ref());
+                if aim.is_in_reach() {
+                    self.with_pair(aim, &mut best);
+                }
+            }
+        }
+        best
     }
 
     /// Takes the combination of the row that has the shortest step if it is better than the best so far.
