@@ -61,7 +61,8 @@ fn greet(stream: &mut UnixStream) -> io::Result<(usize, usize)> {
             io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset => io::Error::new(
                 error.kind(),
                 format!(
-                    "fulcrumd turned the connection away: {CLIENTS_MAX} clients are connected already, or it stops"
+                    "the connection was closed at once: {CLIENTS_MAX} clients have one already, fulcrumd stops, or \
+                     this is no request socket"
                 ),
             ),
             _ => error,

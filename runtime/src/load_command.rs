@@ -46,7 +46,10 @@ pub(crate) fn load(options: &Load) -> Result<(), Failure> {
         }
     };
     let records = options.data.as_deref().map(Records::open).transpose();
-    let client = Client::connect(&options.to).map_err(|error| of(&options.to, &error))?;
+    let client = Client::connect(&options.to).map_err(|error| {
+        let help = "a running `fulcrumd run --listen SOCKET` listens there";
+        of(&options.to, &format!("{error}; {help}"))
+    })?;
     let load = load::Load {
         times,
         duration: options.duration,

@@ -23,6 +23,8 @@ use std::thread::Thread;
 
 /// Most clients at a time; one more is turned away.
 pub const CLIENTS_MAX: usize = 16;
+/// Connections taken before those that are there have their turn: more may come for as long as somebody likes.
+const CONNECTIONS_PER_TURN: usize = CLIENTS_MAX;
 /// Requests read from one client before the next has its turn.
 const REQUESTS_PER_TURN: usize = 64;
 /// Longest wait: how long the server may take to notice that it is done.
@@ -117,7 +119,10 @@ impl<'a, C: Clock> Server<'a, C> {
     }
 
     fn accept(&mut self) {
-        while let Ok((stream, _)) = self.listener.accept() {
+        for _ in 0..CONNECTIONS_PER_TURN {
+            let Ok((stream, _)) = self.listener.accept() else {
+                return;
+            };
             let Some(client) = self.clients.iter().position(Option::is_none) else {
                 continue;
             };

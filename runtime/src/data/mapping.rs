@@ -34,7 +34,11 @@ impl Mapping {
     /// The system refuses.
     pub(super) fn of(file: &File) -> io::Result<Option<Self>> {
         let too_long = |_| io::Error::from(io::ErrorKind::FileTooLarge);
-        let length = usize::try_from(file.metadata()?.len()).map_err(too_long)?;
+        let metadata = file.metadata()?;
+        if metadata.is_dir() {
+            return Err(io::ErrorKind::IsADirectory.into());
+        }
+        let length = usize::try_from(metadata.len()).map_err(too_long)?;
         let Some(length) = NonZeroUsize::new(length) else {
             return Ok(None);
         };

@@ -468,6 +468,8 @@ pub(super) mod tests {
 
     #[test]
     fn each_fault_has_its_error() {
+        let folder = Records::open(&std::env::temp_dir()).unwrap_err();
+        assert!(folder.to_string().ends_with("is a directory"), "{folder}");
         assert!(matches!(
             Records::decode(b"PNG".to_vec()),
             Err(DataProblem::Magic)

@@ -131,8 +131,9 @@ pub(super) fn choose(
             let (latency_ms, per_s) = (thousandths(latency_us.0), thousandths(rate.0));
             let _ = write!(asked, ", {latency_ms} ms at {per_s} requests/s");
             // The plan reckons with a window of one request at least, though a batch closes before it is over.
-            if latency_ms * per_s <= 1e3 {
-                help = "raise --rate: modes are chosen for more than one request per --latency-ms, and serve fewer as well";
+            if latency_ms * per_s < 2e3 {
+                help = "raise --rate (a mode for two requests per --latency-ms serves fewer, too), --power or \
+                        --latency-ms";
             }
         }
         Failure::no(format!(
