@@ -119,10 +119,16 @@ impl<'a, C: Clock> Server<'a, C> {
     }
 
     fn accept(&mut self) {
+        let mut looked = false;
         for _ in 0..CONNECTIONS_PER_TURN {
             let Ok((stream, _)) = self.listener.accept() else {
                 return;
             };
+            if !looked && self.clients.iter().all(Option::is_some) {
+                // Of those that left before this one came, not all may have been noticed yet.
+                (0..CLIENTS_MAX).for_each(|client| self.receive(client));
+                looked = true;
+            }
             let Some(client) = self.clients.iter().position(Option::is_none) else {
                 continue;
             };

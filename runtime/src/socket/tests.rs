@@ -35,21 +35,32 @@ impl Drop for Socket {
     }
 }
 
-/// Runs a server for samples of 2 and outputs of 1, and beside it the test, which plays the loop.
-fn with_server(name: &str, test: impl FnOnce(&Path, &mut Receiver<'_>, &mut LoopSide<'_>)) {
+/// Hands the test a server for samples of 2 and outputs of 1.
+fn with_server_at_rest(
+    name: &str,
+    test: impl FnOnce(&Path, Server<'_, Still>, &mut Receiver<'_>, &mut LoopSide<'_>),
+) {
     let socket = Socket::new(name);
     let mut exchange = Exchange::new(2, 1, 1);
     let mut ring = Ring::new();
     let (sender, mut receiver) = ring.split();
     let (wake, awake) = UnixStream::pair().unwrap();
     let (server_side, mut loop_side) = exchange.split(wake);
-    let (done, to) = (AtomicBool::new(false), thread::current());
+    let to = thread::current();
     let listener = listen(&socket.0).unwrap();
-    let mut server = Server::new(&Still, listener, awake, server_side, sender, &to).unwrap();
-    thread::scope(|scope| {
-        scope.spawn(|| server.run(&done));
-        test(&socket.0, &mut receiver, &mut loop_side);
-        done.store(true, Ordering::Relaxed);
+    let server = Server::new(&Still, listener, awake, server_side, sender, &to).unwrap();
+    test(&socket.0, server, &mut receiver, &mut loop_side);
+}
+
+/// Runs that server, and beside it the test, which plays the loop.
+fn with_server(name: &str, test: impl FnOnce(&Path, &mut Receiver<'_>, &mut LoopSide<'_>)) {
+    with_server_at_rest(name, |path, mut server, receiver, loop_side| {
+        let done = AtomicBool::new(false);
+        thread::scope(|scope| {
+            scope.spawn(|| server.run(&done));
+            test(path, receiver, loop_side);
+            done.store(true, Ordering::Relaxed);
+        });
     });
 }
 
@@ -118,6 +129,24 @@ fn a_client_that_leaves_takes_no_place_with_it() {
             serving.answer(request.place, Status::Answered, &[1.0]);
             serving.wake();
         }
+    });
+}
+
+#[test]
+fn a_client_finds_the_place_of_one_that_left_before_it_came() {
+    with_server_at_rest("place", |path, mut server, _, _| {
+        let connect = |_| UnixStream::connect(path).unwrap();
+        let mut clients: Vec<_> = (0..CLIENTS_MAX).map(connect).collect();
+        server.accept();
+        let refused = connect(0);
+        server.accept();
+        clients.pop();
+        let admitted = connect(0);
+        server.accept();
+        (0..CLIENTS_MAX).for_each(|client| server.flush(client));
+        let mut hello = [0; protocol::HELLO_LEN];
+        assert_eq!((&refused).read(&mut hello).unwrap(), 0);
+        assert_eq!((&admitted).read(&mut hello).unwrap(), hello.len());
     });
 }
 
