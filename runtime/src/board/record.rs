@@ -60,8 +60,9 @@ impl fmt::Display for RecordError {
                 io::Error::from_raw_os_error(*errno)
             ),
             Self::Damaged => f.write_str(
-                "the record of the original clocks is damaged, so they are not known; a reboot \
-                 sets stock clocks and removes it",
+                "the record of the original clocks is damaged, so they are not known; a reboot sets \
+                 stock clocks and removes it, but where --state-dir is on a disk: there remove \
+                 its file original-clocks then",
             ),
         }
     }
