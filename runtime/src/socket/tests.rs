@@ -173,25 +173,21 @@ fn a_stale_socket_is_replaced_and_a_live_one_is_not() {
 
 #[test]
 fn connections_that_do_not_end_hold_up_nobody() {
-    let socket = Socket::new("crowd");
-    let (mut exchange, mut ring) = (Exchange::new(2, 1, 1), Ring::new());
-    let (sender, _receiver) = ring.split();
-    let (wake, awake) = UnixStream::pair().unwrap();
-    let (server_side, _loop_side) = exchange.split(wake);
-    let (listener, to) = (listen(&socket.0).unwrap(), thread::current());
-    let mut server = Server::new(&Still, listener, awake, server_side, sender, &to).unwrap();
-    let crowd = [(); CONNECTIONS_PER_TURN + 1].map(|()| UnixStream::connect(&socket.0).unwrap());
-    server.accept();
-    let last = crowd.last().unwrap();
-    last.set_nonblocking(true).unwrap();
-    let unanswered = (&mut &*last).read(&mut [0; 1]).unwrap_err();
-    assert_eq!(
-        unanswered.kind(),
-        std::io::ErrorKind::WouldBlock,
-        "its turn comes"
-    );
-    server.accept();
-    assert_eq!((&mut &*last).read(&mut [0; 1]).unwrap(), 0, "turned away");
+    with_server_at_rest("crowd", |path, mut server, _, _| {
+        let connect = |()| UnixStream::connect(path).unwrap();
+        let crowd = [(); CONNECTIONS_PER_TURN + 1].map(connect);
+        server.accept();
+        let mut last = crowd.last().unwrap();
+        last.set_nonblocking(true).unwrap();
+        let unanswered = last.read(&mut [0; 1]).unwrap_err();
+        assert_eq!(
+            unanswered.kind(),
+            io::ErrorKind::WouldBlock,
+            "its turn comes"
+        );
+        server.accept();
+        assert_eq!(last.read(&mut [0; 1]).unwrap(), 0, "turned away");
+    });
 }
 
 /// Fills a slot.
