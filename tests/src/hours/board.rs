@@ -35,7 +35,7 @@ pub struct Board<'a> {
     /// Energy of every reading's time, in mW ns.
     energy: RefCell<Vec<f64>>,
     hot_since_ns: Shared<Option<u64>>,
-    /// Readings so far, over-current events so far, and the last power that was read.
+    /// Readings so far, over-current events since the start, and the last power that was read.
     readings: Shared<u64>,
     events: Shared<u64>,
     read: Shared<Option<MilliWatt>>,
@@ -99,8 +99,9 @@ impl<'a> Board<'a> {
         self.readings.set(self.now_ns() / READING_NS);
     }
 
-    /// Sets a row before the loop begins.
+    /// Sets a row before the loop begins: over-current events count from here.
     pub fn start(&self, row: usize) {
+        self.events.set(0);
         self.row.set(row);
         self.asked.set(row);
     }
