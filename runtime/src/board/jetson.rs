@@ -260,12 +260,18 @@ impl<C: Controls> Jetson<C> {
     /// [`ApplyError::Record`]: another process has the board, or the clocks cannot be recorded;
     /// [`ApplyError::Failed`]: they cannot be read. Nothing was changed.
     pub fn take(&mut self) -> Result<(), ApplyError> {
+        self.taken().map(drop)
+    }
+
+    /// Takes the board; returns what is set now.
+    fn taken(&mut self) -> Result<Settings, ApplyError> {
         let untouched = |cause| ApplyError::Failed {
             cause,
             rollback: None,
         };
         let live = Settings::read(&mut self.controls, &self.topology).map_err(untouched)?;
-        self.own(&live).map_err(ApplyError::Record)
+        self.own(&live).map_err(ApplyError::Record)?;
+        Ok(live)
     }
 
     /// Sets a power mode: cores, and every clock pinned, in the safe order of `change`.
@@ -279,12 +285,7 @@ impl<C: Controls> Jetson<C> {
         if !self.topology.emc_lock && self.options.emc == EmcPolicy::Require {
             return Err(ApplyError::NoEmcLock);
         }
-        let untouched = |cause| ApplyError::Failed {
-            cause,
-            rollback: None,
-        };
-        let mut previous = Settings::read(&mut self.controls, &self.topology).map_err(untouched)?;
-        self.own(&previous).map_err(ApplyError::Record)?;
+        let mut previous = self.taken()?;
         let mut target = previous.for_mode(mode, &self.topology);
         if let Some(owned) = &self.owned {
             target.return_bounds_of_leaving_clusters(&previous, &owned.original);
